@@ -1,1 +1,3 @@
 //! natgw.
+pub mod machine;
+pub mod ports;

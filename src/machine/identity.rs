@@ -1,0 +1,355 @@
+//! Who is who: the names of the cloud's and the cluster's objects, our own identities, and the two strings by which
+//! the cloud recognises a repeat (the client token) and we recognise our own entries (the mark).
+//!
+//! Everything here is derived from its arguments. Nothing draws a random number or reads a clock.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Takes the name as the outside spells it.
+            #[must_use]
+            pub fn new(name: impl Into<Box<str>>) -> Self {
+                Self(name.into())
+            }
+
+            /// The name as the outside spells it.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                Self(name.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// A NAT gateway, `ngw-…`.
+    GatewayId
+);
+name!(
+    /// A forward table of a NAT gateway, `ftb-…`.
+    TableId
+);
+name!(
+    /// A DNAT entry of a forward table, `fwd-…`.
+    EntryId
+);
+name!(
+    /// A vSwitch, `vsw-…`.
+    VSwitchId
+);
+name!(
+    /// An elastic network interface, `eni-…`.
+    EniId
+);
+name!(
+    /// A zone, for example `cn-hangzhou-j`.
+    ZoneId
+);
+name!(
+    /// The UID that Kubernetes gave a pod. Two pods of one name differ in it.
+    PodUid
+);
+
+/// Namespace and name of a pod, and so of its PodDNAT.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PodKey {
+    /// The namespace.
+    pub namespace: Box<str>,
+    /// The name.
+    pub name: Box<str>,
+}
+
+impl PodKey {
+    /// Builds a key from its two parts.
+    #[must_use]
+    pub fn new(namespace: impl Into<Box<str>>, name: impl Into<Box<str>>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for PodKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The protocol of one DNAT entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// Both, in the order in which they are listed everywhere.
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+
+    /// Lower case, as the cloud and the PodDNAT spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What makes an entry: where players knock, where the traffic goes, and by which protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Tuple {
+    /// The elastic IP.
+    pub external_ip: Ipv4Addr,
+    /// The public port, never 0.
+    pub external_port: u16,
+    /// The pod's address.
+    pub internal_ip: Ipv4Addr,
+    /// The pod's port, never 0.
+    pub internal_port: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for Tuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { external_ip, external_port, internal_ip, internal_port, protocol } = self;
+        write!(f, "{external_ip}:{external_port} -> {internal_ip}:{internal_port}/{protocol}")
+    }
+}
+
+/// A number that no other term can give: the term that decided, and a counter within it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The term of the leader that decided.
+    pub term: u64,
+    /// A counter within the term, from 1.
+    pub n: u64,
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.term, self.n)
+    }
+}
+
+impl FromStr for Stamp {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (term, n) = text.split_once('.').ok_or(())?;
+        Ok(Self { term: decimal(term).ok_or(())?, n: decimal(n).ok_or(())? })
+    }
+}
+
+/// One allocation: a pod's EIP and ports, from the decision to the confirmed end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AllocationId(pub Stamp);
+
+impl fmt::Display for AllocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One (re-)creation of one entry. A repeat after an unknown outcome keeps it; everything else takes a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub Stamp);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The ClientToken of one creation: UUIDv5 (RFC 9562 §5.5) of the cluster's kube-system UID and pod UID / allocation /
+/// item / generation. 36 ASCII characters; the cloud allows 64 (aliyun-api.md §1.1).
+///
+/// A cluster UID that is no UUID (a simulated cluster's) is first hashed into one.
+#[must_use]
+pub fn client_token(
+    cluster: &str,
+    pod: &PodUid,
+    allocation: AllocationId,
+    internal: (u16, Protocol),
+    generation: Generation,
+) -> String {
+    let namespace = Uuid::try_parse(cluster).unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_OID, cluster.as_bytes()));
+    let (port, protocol) = internal;
+    let name = format!("{pod}/{allocation}/{port}/{protocol}/{generation}");
+    Uuid::new_v5(&namespace, name.as_bytes()).to_string()
+}
+
+/// The first characters of every mark. ForwardEntryName must start with a letter (aliyun-api.md §1.1).
+const MARK_PREFIX: &str = "natgw1";
+
+/// Hexadecimal digits of each UID hash in a mark: 64 bits keep two clusters apart on one account.
+const MARK_HASH_DIGITS: usize = 16;
+
+/// The mark in ForwardEntryName: by it natgw knows its own entries again, without any journal.
+///
+/// It carries hashes of both UIDs and never the configured cluster id, which people copy from one file to the next.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    cluster: UidHash,
+    pod: UidHash,
+    /// The allocation that the entry belongs to.
+    pub allocation: AllocationId,
+    /// The creation that made the entry.
+    pub generation: Generation,
+}
+
+/// The first 64 bits of the BLAKE3 hash of a UID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UidHash(u64);
+
+impl UidHash {
+    /// Hashes a UID.
+    #[must_use]
+    pub fn of(uid: &str) -> Self {
+        let mut reader = blake3::Hasher::new().update(uid.as_bytes()).finalize_xof();
+        let mut first = [0; 8];
+        reader.fill(&mut first);
+        Self(u64::from_be_bytes(first))
+    }
+}
+
+impl Mark {
+    /// The mark of one creation.
+    #[must_use]
+    pub fn new(cluster: UidHash, pod: &PodUid, allocation: AllocationId, generation: Generation) -> Self {
+        Self { cluster, pod: UidHash::of(pod.as_str()), allocation, generation }
+    }
+
+    /// Reads a ForwardEntryName. `None` means that the name is not a mark of any natgw.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let mut parts = name.split('-');
+        if parts.next() != Some(MARK_PREFIX) {
+            return None;
+        }
+        let mark = Self {
+            cluster: parse_hash(parts.next()?)?,
+            pod: parse_hash(parts.next()?)?,
+            allocation: AllocationId(parts.next()?.parse().ok()?),
+            generation: Generation(parts.next()?.parse().ok()?),
+        };
+        // Only the one spelling that we write is ours: a padded or signed number was typed by somebody else.
+        (parts.next().is_none() && mark.to_string() == name).then_some(mark)
+    }
+
+    /// Whether this mark was made for that cluster.
+    #[must_use]
+    pub fn is_of(&self, cluster: UidHash) -> bool {
+        self.cluster == cluster
+    }
+
+    /// Whether this mark was made for that pod.
+    #[must_use]
+    pub fn is_for(&self, pod: &PodUid) -> bool {
+        self.pod == UidHash::of(pod.as_str())
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cluster: UidHash(cluster), pod: UidHash(pod), allocation, generation } = self;
+        write!(f, "{MARK_PREFIX}-{cluster:016x}-{pod:016x}-{allocation}-{generation}")
+    }
+}
+
+fn parse_hash(text: &str) -> Option<UidHash> {
+    (text.len() == MARK_HASH_DIGITS).then(|| u64::from_str_radix(text, 16).ok().map(UidHash)).flatten()
+}
+
+fn decimal(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(term: u64, n: u64) -> Stamp {
+        Stamp { term, n }
+    }
+
+    #[test]
+    fn a_mark_survives_the_round_trip_and_fits_the_name() {
+        let longest = Stamp { term: u64::MAX, n: u64::MAX };
+        let mark = Mark::new(UidHash::of("c"), &"p".into(), AllocationId(longest), Generation(longest));
+        let name = mark.to_string();
+        assert!(name.len() <= 128, "ForwardEntryName has at most 128 characters, the mark has {}", name.len());
+        assert_eq!(Mark::parse(&name), Some(mark.clone()));
+        assert!(mark.is_of(UidHash::of("c")) && !mark.is_of(UidHash::of("d")));
+        assert!(mark.is_for(&"p".into()) && !mark.is_for(&"q".into()));
+    }
+
+    #[test]
+    fn what_somebody_typed_is_no_mark() {
+        let mark = Mark::new(UidHash::of("c"), &"p".into(), AllocationId(stamp(1, 2)), Generation(stamp(1, 3)));
+        let name = mark.to_string();
+        for other in [
+            String::new(),
+            "ForwardEntry-1".to_owned(),
+            format!("{name}-x"),
+            name.replace("-1.2-", "-01.2-"),
+            name.replace("-1.2-", "-+1.2-"),
+            name.to_uppercase(),
+        ] {
+            assert_eq!(Mark::parse(&other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_differs_in_every_part() {
+        let token = |pod: &str, n, port, protocol, g| {
+            client_token("c", &pod.into(), AllocationId(stamp(1, n)), (port, protocol), Generation(stamp(1, g)))
+        };
+        let first = token("p", 1, 80, Protocol::Tcp, 1);
+        assert_eq!(first.len(), 36);
+        assert_eq!(first, token("p", 1, 80, Protocol::Tcp, 1));
+        for other in [
+            token("q", 1, 80, Protocol::Tcp, 1),
+            token("p", 2, 80, Protocol::Tcp, 1),
+            token("p", 1, 81, Protocol::Tcp, 1),
+            token("p", 1, 80, Protocol::Udp, 1),
+            token("p", 1, 80, Protocol::Tcp, 2),
+        ] {
+            assert_ne!(first, other);
+        }
+    }
+}

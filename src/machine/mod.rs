@@ -1,0 +1,2 @@
+//! The machine.
+pub mod identity;
