@@ -1,0 +1,1 @@
+//! The adapter to Alibaba Cloud: encodes, signs, sends, decodes; decides nothing.
