@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha1::Sha1;
+use zeroize::Zeroizing;
 
 /// The parameter that carries the signature and is therefore not signed itself.
 pub const SIGNATURE: &str = "Signature";
@@ -43,7 +44,8 @@ pub fn percent_encode(text: &str) -> String {
 }
 
 /// `name=value` joined by `&`, both sides percent-encoded, in the order given.
-pub(super) fn canonical_query<'a>(parameters: impl Iterator<Item = (&'a String, &'a String)>) -> String {
+#[must_use]
+pub fn canonical_query<'a>(parameters: impl Iterator<Item = (&'a String, &'a String)>) -> String {
     let mut query = String::new();
     for (name, value) in parameters {
         if !query.is_empty() {
@@ -59,7 +61,7 @@ pub(super) fn canonical_query<'a>(parameters: impl Iterator<Item = (&'a String, 
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 fn mac(secret: &str, string_to_sign: &str) -> Hmac<Sha1> {
-    let key = format!("{secret}&");
+    let key = Zeroizing::new(format!("{secret}&"));
     #[expect(clippy::expect_used, reason = "RFC 2104: HMAC takes a key of any length")]
     let mut mac = Hmac::<Sha1>::new_from_slice(key.as_bytes()).expect("HMAC takes a key of any length");
     mac.update(string_to_sign.as_bytes());

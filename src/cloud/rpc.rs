@@ -1,0 +1,262 @@
+//! One signed call of the vendor's RPC style: build, sign, send, read at most so many bytes, decode.
+//!
+//! The request is `POST /` with all parameters in the query string, as the vendor's Go SDK sends it (aliyun-api.md §1).
+//! There is no retry, no redirect and no waiting other than the time-out given. What is sent holds a signature and perhaps
+//! a security token, so no message made here ever shows a URL.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{ACCEPT, CONTENT_LENGTH};
+use reqwest::{Response, Url, redirect, retry};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::classes::class_of;
+use super::credentials::{AccessKey, Credentials};
+use super::sign::{self, SIGNATURE};
+use crate::ports::cloud::{CloudError, ErrorClass};
+
+/// Time to connect, TLS included: the default of the vendor's SDK (aliyun-api.md §1).
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes read of one answer. The largest honest one is a page of network interfaces: 100 addresses on as many interfaces
+/// with 50 private IPs of 200 bytes each make 1 MB.
+pub const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// Characters kept of the cloud's code. The longest documented one has 57.
+pub const CODE_CHARS_MAX: usize = 128;
+
+/// Characters kept of the cloud's message: SignatureDoesNotMatch echoes the whole string to sign.
+pub const MESSAGE_CHARS_MAX: usize = 512;
+
+/// The wall clock that goes into `Timestamp`. The cloud refuses more than 15 minutes of difference.
+pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// The parameters of one action, without the common ones.
+pub(super) type Parameters = BTreeMap<String, String>;
+
+/// One action of one product.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Action<'a> {
+    pub(super) endpoint: &'a Url,
+    pub(super) version: &'static str,
+    pub(super) name: &'static str,
+    pub(super) timeout: Duration,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client cannot be built: {0}")]
+pub struct BuildError(#[source] reqwest::Error);
+
+/// The sender of signed calls.
+pub(super) struct Rpc {
+    http: reqwest::Client,
+    credentials: Arc<dyn Credentials>,
+    clock: WallClock,
+}
+
+impl Rpc {
+    /// A client without retries and redirects. Through proxies of the environment only where all it speaks is TLS.
+    pub(super) fn new(credentials: Arc<dyn Credentials>, clock: WallClock, plain: bool) -> Result<Self, BuildError> {
+        // An error means that a provider was chosen before, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .user_agent(concat!("natgw/", env!("CARGO_PKG_VERSION")));
+        if plain {
+            builder = builder.no_proxy();
+        }
+        Ok(Self { http: builder.build().map_err(BuildError)?, credentials, clock })
+    }
+
+    /// Sends one request and decodes its answer.
+    pub(super) async fn call<T: DeserializeOwned>(
+        &self,
+        action: Action<'_>,
+        parameters: Parameters,
+    ) -> Result<T, CloudError> {
+        let name = action.name;
+        let key = self
+            .credentials
+            .current()
+            .map_err(|error| ours(name, ErrorClass::Denied, "credentials", error.to_string()))?;
+        let url = signed_url(action, parameters, &key, (self.clock)())?;
+        let request =
+            self.http.post(url).header(ACCEPT, "application/json").header(CONTENT_LENGTH, 0).timeout(action.timeout);
+        let response = request.send().await.map_err(|error| unanswered(name, &error))?;
+        let status = response.status().as_u16();
+        let hint = throttling_hint(&response);
+        let bytes = read(name, response).await?;
+        if (200..300).contains(&status) {
+            return decode(name, &bytes);
+        }
+        Err(refused(name, status, hint, &bytes))
+    }
+}
+
+/// An error that the cloud did not name.
+pub(super) fn ours(action: &'static str, class: ErrorClass, code: &str, message: String) -> CloudError {
+    CloudError { action, class, code: code.to_owned(), message, request_id: NO_REQUEST_ID.to_owned() }
+}
+
+/// An answer that came and cannot be read: what it was the answer to may or may not have had its effect.
+pub(super) fn undecodable(action: &'static str, why: &str) -> CloudError {
+    ours(action, ErrorClass::Unknown, "undecodable", bounded(why, MESSAGE_CHARS_MAX))
+}
+
+const NO_REQUEST_ID: &str = "-";
+
+fn signed_url(
+    action: Action<'_>,
+    mut parameters: Parameters,
+    key: &AccessKey,
+    now: SystemTime,
+) -> Result<Url, CloudError> {
+    let timestamp = jiff::Timestamp::try_from(now)
+        .and_then(|now| jiff::Timestamp::from_second(now.as_second()))
+        .map_err(|error| ours(action.name, ErrorClass::Malformed, "clock", error.to_string()))?;
+    let common = [
+        ("AccessKeyId", key.id().to_owned()),
+        ("Action", action.name.to_owned()),
+        ("Format", "JSON".to_owned()),
+        ("SignatureMethod", "HMAC-SHA1".to_owned()),
+        ("SignatureNonce", nonce()),
+        ("SignatureVersion", "1.0".to_owned()),
+        ("Timestamp", timestamp.to_string()),
+        ("Version", action.version.to_owned()),
+    ];
+    parameters.extend(common.map(|(name, value)| (name.to_owned(), value)));
+    if let Some(token) = key.security_token() {
+        parameters.insert("SecurityToken".to_owned(), token.to_owned());
+    }
+    let signature = sign::signature(key.secret(), &sign::string_to_sign("POST", &parameters));
+    parameters.insert(SIGNATURE.to_owned(), signature);
+    let mut url = action.endpoint.clone();
+    url.set_query(Some(&sign::canonical_query(parameters.iter())));
+    Ok(url)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a nonce is no identity: it differs between attempts and between processes"
+)]
+fn nonce() -> String {
+    Uuid::new_v4().to_string()
+}
+
+fn unanswered(action: &'static str, error: &reqwest::Error) -> CloudError {
+    // A request leaves only over an established connection, so one that failed to connect certainly had no effect.
+    let (class, code) = if error.is_connect() {
+        (ErrorClass::RetryLater, "connection")
+    } else if error.is_timeout() {
+        (ErrorClass::Unknown, "timeout")
+    } else {
+        (ErrorClass::Unknown, "connection")
+    };
+    ours(action, class, code, bounded(&causes(error), MESSAGE_CHARS_MAX))
+}
+
+/// The chain of causes, without the outermost: that one shows the URL.
+fn causes(error: &reqwest::Error) -> String {
+    let mut words = Vec::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        words.push(error.to_string());
+        cause = error.source();
+    }
+    if words.is_empty() { "no answer".to_owned() } else { words.join(": ") }
+}
+
+async fn read(action: &'static str, mut response: Response) -> Result<Vec<u8>, CloudError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| unanswered(action, &error))? {
+        if bytes.len().saturating_add(chunk.len()) > ANSWER_BYTES_MAX {
+            return Err(undecodable(action, &format!("the answer is longer than {ANSWER_BYTES_MAX} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// What every answer of the cloud has (aliyun-api.md §1). A page of some proxy in between has it not.
+#[derive(Deserialize)]
+struct Identified {
+    #[serde(rename = "RequestId")]
+    request_id: String,
+}
+
+fn decode<T: DeserializeOwned>(action: &'static str, bytes: &[u8]) -> Result<T, CloudError> {
+    let identified: Identified =
+        serde_json::from_slice(bytes).map_err(|error| undecodable(action, &error.to_string()))?;
+    serde_json::from_slice(bytes)
+        .map_err(|error| CloudError { request_id: identified.request_id, ..undecodable(action, &error.to_string()) })
+}
+
+/// An error body (aliyun-api.md §1). HostId and Recommend are for people who read the wire.
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(rename = "Code")]
+    code: String,
+    #[serde(rename = "Message", default)]
+    message: String,
+    #[serde(rename = "RequestId")]
+    request_id: Option<String>,
+}
+
+fn refused(action: &'static str, status: u16, hint: Option<u64>, bytes: &[u8]) -> CloudError {
+    let Ok(refusal) = serde_json::from_slice::<Refusal>(bytes) else {
+        return undecodable(action, &format!("status {status} and a body that is no error of the cloud"));
+    };
+    let class = match class_of(action, status, &refusal.code, &refusal.message) {
+        ErrorClass::Throttled { after_ms: _ } => ErrorClass::Throttled { after_ms: hint },
+        other => other,
+    };
+    CloudError {
+        action,
+        class,
+        code: bounded(&refusal.code, CODE_CHARS_MAX),
+        message: bounded(&refusal.message, MESSAGE_CHARS_MAX),
+        request_id: bounded(refusal.request_id.as_deref().unwrap_or(NO_REQUEST_ID), CODE_CHARS_MAX),
+    }
+}
+
+/// The larger `TimeLeft` of the two flow control headers. The vendor's SDK takes it for milliseconds.
+fn throttling_hint(response: &Response) -> Option<u64> {
+    let headers = response.headers();
+    ["x-ratelimit-user-api", "x-ratelimit-user"]
+        .into_iter()
+        .filter_map(|name| time_left(headers.get(name)?.to_str().ok()?))
+        .max()
+}
+
+fn time_left(header: &str) -> Option<u64> {
+    header.split(',').find_map(|item| item.trim().strip_prefix("TimeLeft:")?.trim().parse().ok())
+}
+
+fn bounded(text: &str, chars_max: usize) -> String {
+    text.chars().take(chars_max).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_is_the_item_time_left() {
+        assert_eq!(time_left("Limit:100,Remain:0,TimeLeft:1500,Reset:2"), Some(1500));
+        assert_eq!(time_left("Limit:100, TimeLeft: 7"), Some(7));
+        assert_eq!(time_left("Limit:100,Remain:0"), None);
+        assert_eq!(time_left("TimeLeft:soon"), None);
+    }
+
+    #[test]
+    fn a_bound_counts_characters() {
+        assert_eq!(bounded("阿里云", 2), "阿里");
+    }
+}
