@@ -1,1 +1,220 @@
-//! Journal.
+//! natgw-journal: ordered, durable, chained entries of opaque bytes, with an anchor that makes lost history visible.
+//!
+//! # The promise
+//! * [`Journal::append`] returns after both the data and the anchor were synced to the disk. A group is there as a
+//!   whole or not at all, and stays in the order of the calls.
+//! * What was acknowledged is there at the next opening, or the opening says [`Opened::Damaged`] with a [`Verdict`]
+//!   that names what is lost. A shorter history never passes for a whole one.
+//! * A group whose append did not return may be there at the next opening.
+//! * Damage leaves the directory as it was: the caller decides, [`set_aside`] renames, nothing is ever deleted but the
+//!   journal's own scratch copies.
+//! * After an error of writing or syncing nothing more is accepted ([`Error::Poisoned`]): the kernel may have dropped
+//!   the pages, and a second sync would succeed over the loss.
+//! * One writer a directory, by a lock on a file. Reading is done on a private copy ([`read_copy`]), because sled
+//!   rewrites its files when it opens them.
+//!
+//! The crate knows nothing of what entries mean, reads no clock, draws no randomness (the caller brings the identity of
+//! a new journal) and logs nothing. There is no deletion of old entries.
+//!
+//! # Limits
+//! [`ENTRY_BYTES_MAX`], [`FRAME_BYTES_MAX`], [`GROUP_ENTRIES_MAX`]. Outside them a group is refused before anything is
+//! written.
+//!
+//! # Files
+//! | name in the directory | content |
+//! | --- | --- |
+//! | `sled/` | sled 0.34.7; default tree; key: frame number, `u64` big endian; value: a frame. `blobs/` in it stays empty |
+//! | `anchor` | two slots of 512 bytes in 8192 bytes: how far the journal reaches |
+//! | `lock` | empty; locked with `flock` by the writer |
+//! | `sled.opening/` | only during an opening after an unclean stop: the copy sled recovers |
+//! | `sled.before-open/` | sled's files as they were before the last such opening |
+//! | `anchor.draft` | only while a journal is begun |
+//!
+//! **Frame**, little endian: version `u16` = 1 · kind `u8` (0 genesis, 1 inner, 2 last of its group) · 0 `u8` · entries
+//! in the frame `u32` · group's first sequence number `u64` · frame's first sequence number `u64` · entries in the
+//! group `u32` (last frame, else 0) · payload length `u32` · chain hash before (32) · chain hash after (32) · payload ·
+//! CRC-32C `u32` of the key and all bytes before. The payload is, for each entry, its length `u32` and its bytes; of
+//! frame 0, the genesis frame, it is the journal id (16). The chain hash after a frame is BLAKE3 of the key, the first
+//! 64 bytes of the frame (they hold the hash before) and the payload. A group without its last frame does not exist.
+//!
+//! **Anchor slot**, little endian: `NATGWANC` · version `u16` = 1 · cleanly closed `u8` · 0 `u8` · fingerprint of
+//! sled's files when cleanly closed `u32` · journal id (16) · counter `u64` · settled sequence number `u64` and hash
+//! (32) · pending sequence number `u64` and hash (32) · zeros · at 508 CRC-32C `u32` of all bytes before. Slots lie at
+//! 0 and 4096 and are written in turn; a torn write spoils one, and the other holds what was true before it.
+//!
+//! # Order of an append
+//! One sled batch; sled's flush (which hands over but does not sync); the anchor slot with settled = the head before
+//! and pending = the head after; then `fdatasync` of sled's log and of the anchor, side by side; then the
+//! acknowledgement. So whatever a crash keeps, the data are at `pending`, or exactly one group ahead of it (its anchor
+//! was not kept), or at `settled` before `pending` (its data were not kept). All else is damage.
+//!
+//! # What an opening says
+//! | found | outcome |
+//! | --- | --- |
+//! | nothing | [`Opened::Fresh`] |
+//! | data end at pending, or one group ahead of it | [`Opened::Continued`] |
+//! | data end at settled, pending is later | [`Verdict::LastGroupUnconfirmed`]: it may have been acknowledged |
+//! | data end before settled, or before a head known elsewhere; an anchor without data | [`Verdict::HistoryLost`] |
+//! | data more than one group ahead of pending | [`Verdict::AnchorStale`] |
+//! | journal id or chain hash differ | [`Verdict::Foreign`] |
+//! | data without an anchor; both slots bad | [`Verdict::AnchorLost`], [`Verdict::AnchorDamaged`] |
+//! | sled cannot open its files, also without its snapshot and settings | [`Verdict::Unreadable`] |
+//! | a frame cannot be read, is missing or is not what was written | [`Verdict::EntryDamaged`] |
+//!
+//! [`Journal::open`] checks the end of the data; [`Journal::entries`] checks the rest while it reads. [`read_copy`]
+//! reads all of it before it gives its verdict.
+//!
+//! # Opening without harm
+//! sled zeroes and truncates what it takes for a torn tail. After a clean stop, which leaves the fingerprint of sled's
+//! files in the anchor, and with the files unchanged since, they are opened in place. In every other case sled opens a
+//! copy; the copy takes the place of the original only if its verdict is good, and the original stays as
+//! `sled.before-open` until the next such opening. This needs room for two more copies of the data.
+//!
+//! # What cannot be detected
+//! * Data and anchor rolled back together to an earlier moment, beyond what heads known elsewhere tell.
+//! * An anchor slot damaged *and* the last group lost: the other slot knows one write less.
+//! * Whoever can write the files can forge them: the chain has no key.
+
+mod anchor;
+mod aside;
+mod copy;
+mod files;
+mod frame;
+mod journal;
+mod reader;
+mod store;
+mod verdict;
+
+use std::fmt;
+use std::path::PathBuf;
+
+pub use aside::set_aside;
+pub use copy::{AnchorHeads, ReadCopy, read_copy};
+pub use journal::{Journal, Opened};
+pub use reader::Entries;
+pub use verdict::Verdict;
+
+/// Largest entry in bytes: one entry and a frame's overhead fit [`FRAME_BYTES_MAX`].
+pub const ENTRY_BYTES_MAX: usize = 3584;
+/// Largest value given to sled, in bytes. A page of sled holds at most 16 and leaves the synced log beyond 128 KiB;
+/// 4 KiB stays well below (measured: `reliability.md` §6).
+pub const FRAME_BYTES_MAX: usize = 4096;
+/// Most entries in one group: bounds the memory of an append to some 15 MiB, four times the group of the benchmark.
+pub const GROUP_ENTRIES_MAX: usize = 4096;
+
+/// Identity of a journal, drawn by the caller when it is begun.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JournalId(pub [u8; 16]);
+
+impl fmt::Display for JournalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for JournalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JournalId({self})")
+    }
+}
+
+/// A position in a journal and its whole history up to there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Number of the last entry, counted from 1; 0 if there is none.
+    pub seq: u64,
+    /// Chain hash after the group that ends there.
+    pub hash: [u8; 32],
+}
+
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Head({}, ", self.seq)?;
+        self.hash.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str("…)")
+    }
+}
+
+/// One entry of a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number, counted from 1 without gaps.
+    pub seq: u64,
+    /// What was appended.
+    pub bytes: Vec<u8>,
+}
+
+/// Why a call failed. Damage found while opening is no error but a [`Verdict`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process, or another [`Journal`] of this one, has the directory open.
+    #[error("journal {dir} is in use by another process, so nothing was opened", dir = dir.display())]
+    InUse {
+        /// The journal's directory.
+        dir: PathBuf,
+    },
+    /// There is no journal in the directory.
+    #[error("no journal in {dir}", dir = dir.display())]
+    NoJournal {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("could not {what} {path}", path = path.display())]
+    Io {
+        /// The operation.
+        what: &'static str,
+        /// What it was tried on.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// sled failed or panicked.
+    #[error("sled could not {what}: {reason}")]
+    Store {
+        /// The operation.
+        what: &'static str,
+        /// What sled said.
+        reason: String,
+    },
+    /// The group has no entries; nothing was written.
+    #[error("group has no entries, so nothing was written")]
+    GroupEmpty,
+    /// The group has more than [`GROUP_ENTRIES_MAX`] entries; nothing was written.
+    #[error("group has {entries} entries, more than {max}, so nothing was written", max = GROUP_ENTRIES_MAX)]
+    GroupTooLong {
+        /// How many it has.
+        entries: usize,
+    },
+    /// An entry has no bytes; nothing was written.
+    #[error("entry {index} of the group is empty, so nothing was written")]
+    EntryEmpty {
+        /// Its index in the group.
+        index: usize,
+    },
+    /// An entry has more than [`ENTRY_BYTES_MAX`] bytes; nothing was written.
+    #[error("entry {index} of the group has {bytes} bytes, more than {max}, so nothing was written", max = ENTRY_BYTES_MAX)]
+    EntryTooLarge {
+        /// Its index in the group.
+        index: usize,
+        /// How many it has.
+        bytes: usize,
+    },
+    /// An earlier write or sync failed: what is on the disk is unknown until the journal is opened again.
+    #[error("journal accepts nothing more after an earlier failure: {reason}")]
+    Poisoned {
+        /// The first failure.
+        reason: String,
+    },
+    /// An entry cannot be read or is not what was written; all before it were given.
+    #[error("entry {seq} and those after it cannot be read: {reason}")]
+    EntryDamaged {
+        /// First entry that cannot be read.
+        seq: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Numbers have run out; nothing was written.
+    #[error("journal has no numbers left, so nothing was written")]
+    Exhausted,
+}

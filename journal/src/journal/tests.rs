@@ -1,0 +1,118 @@
+use super::*;
+
+fn open(dir: &Path) -> Journal {
+    match Journal::open(dir, JournalId([3; 16]), &[]).unwrap() {
+        Opened::Fresh(journal) | Opened::Continued(journal) => journal,
+        damaged @ Opened::Damaged { .. } => panic!("{damaged:?}"),
+    }
+}
+
+fn fails(_: &File) -> io::Result<()> {
+    Err(io::Error::other("injected"))
+}
+
+/// Fails only for the anchor, whose length never changes.
+fn fails_for_the_anchor(file: &File) -> io::Result<()> {
+    if file.metadata()?.len() == 8192 {
+        return fails(file);
+    }
+    file.sync_data()
+}
+
+#[test]
+fn a_failed_sync_of_either_file_poisons_for_good() {
+    for failing in [fails as SyncCall, fails_for_the_anchor] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = open(dir.path());
+        let head = journal.append(&[b"one".to_vec()]).unwrap();
+        journal.sync = failing;
+        let error = journal.append(&[b"two".to_vec()]).unwrap_err();
+        assert!(matches!(error, Error::Io { what: "sync", .. }), "{error}");
+        assert_eq!(journal.head(), head, "nothing was acknowledged");
+        journal.sync = |file| file.sync_data();
+        for refused in [journal.append(&[b"three".to_vec()]).map(|_| ()), journal.settle()] {
+            assert!(matches!(refused, Err(Error::Poisoned { .. })), "{refused:?}");
+        }
+        assert!(matches!(journal.close(), Err(Error::Poisoned { .. })));
+        let journal = open(dir.path());
+        let read: Vec<Vec<u8>> = journal.entries(1).map(|e| e.unwrap().bytes).collect();
+        assert!(read == [b"one".to_vec()] || read == [b"one".to_vec(), b"two".to_vec()]);
+    }
+}
+
+#[test]
+fn a_refused_group_neither_writes_nor_poisons() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let anchor = std::fs::read(dir.path().join(ANCHOR)).unwrap();
+    for group in [vec![], vec![vec![1], vec![]], vec![vec![1; 3585]]] {
+        assert!(journal.append(&group).is_err());
+    }
+    assert_eq!(std::fs::read(dir.path().join(ANCHOR)).unwrap(), anchor);
+    assert_eq!(journal.store.last().unwrap(), Some(GENESIS));
+    assert_eq!(journal.append(&[vec![1]]).unwrap().seq, 1);
+}
+
+#[test]
+fn a_journal_can_move_to_a_thread() {
+    fn assert_send<T: Send>() {}
+    assert_send::<Journal>();
+}
+
+/// A creation cut short at any of its steps is begun again, with the identity the anchor has.
+#[test]
+fn an_interrupted_creation_is_completed() {
+    for step in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        let id = JournalId([5; 16]);
+        let head = frame::encode_genesis(id).1.head;
+        let path = dir.path().join(ANCHOR);
+        AnchorFile::create(&path, settled_at(id, head, None)).unwrap();
+        if step > 0 {
+            let store = Store::open(&dir.path().join(SLED)).unwrap();
+            if step > 1 {
+                store.put(vec![(GENESIS, frame::encode_genesis(id).0)]).unwrap();
+            }
+        }
+        match Journal::open(dir.path(), JournalId([6; 16]), &[]).unwrap() {
+            Opened::Fresh(mut journal) => {
+                assert_eq!(journal.id(), id);
+                assert_eq!(journal.append(&[vec![1]]).unwrap().seq, 1);
+            }
+            other => panic!("step {step}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_exchange_is_undone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    journal.append(&[b"one".to_vec()]).unwrap();
+    drop(journal);
+    let (live, before) = (dir.path().join(SLED), dir.path().join(SLED_BEFORE_OPEN));
+    drop(open_copy(&live, &dir.path().join(SLED_OPENING)).unwrap().unwrap());
+    std::fs::rename(&live, &before).unwrap();
+    let copy = crate::read_copy(dir.path()).unwrap();
+    assert!(copy.verdict().is_intact(), "{}", copy.verdict());
+    assert_eq!(copy.head().unwrap().seq, 1);
+    assert_eq!(open(dir.path()).head().seq, 1);
+}
+
+#[test]
+fn frames_of_an_unfinished_group_do_not_exist() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    journal.append(&[b"one".to_vec()]).unwrap();
+    let large = vec![vec![1; 3000]; 3];
+    let mut unfinished = frame::encode_group(&journal.tip, &large).unwrap().frames;
+    unfinished.pop();
+    journal.store.put(unfinished).unwrap();
+    drop(journal);
+    assert_eq!(crate::read_copy(dir.path()).unwrap().entries(1).count(), 1);
+    let mut journal = open(dir.path());
+    assert_eq!(journal.head().seq, 1);
+    assert_eq!(journal.store.last().unwrap(), Some(1), "they are removed");
+    journal.append(&[b"two".to_vec()]).unwrap();
+    assert_eq!(journal.entries(1).filter(Result::is_ok).count(), 2);
+}
