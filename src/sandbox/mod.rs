@@ -1,1 +1,3 @@
 //! The outside, simulated: pure models of the VPC and of the cluster, and the signed HTTP façade in front of the VPC.
+
+pub mod vpc;

@@ -1,0 +1,365 @@
+//! A pure model of the part of Alibaba Cloud that natgw talks to: one account with a VPC, NAT gateways, EIPs, route
+//! tables, network interfaces, and the DNAT entries of the gateways' forward tables.
+//!
+//! Synchronous and deterministic: no clock, no I/O, and no chance but the seed's. Time is an argument and never goes
+//! back; equal calls in equal order give equal answers. What no page says is decided against the caller, because a kind
+//! fake hides faults. Quiet by default; [`Faults`] make it lose, delay and refuse.
+//!
+//! Deliberately absent: SNAT entries, charging, `ModifyForwardEntry` (the RAM policy does not have it), and packets.
+
+mod admission;
+mod describe;
+mod effects;
+mod faults;
+mod hand;
+mod ledger;
+mod port;
+mod refusal;
+mod reply;
+mod request;
+mod rng;
+mod table;
+mod tokens;
+mod world;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use self::faults::{Behaviour, FaultKind, FaultRate, FaultRateError, Faults};
+pub use self::ledger::{Effect, EffectLine, LedgerLine, Outcome, RequestLine, Said};
+pub use self::port::SimulatedCloud;
+pub use self::refusal::Refusal;
+pub use self::reply::{Answer, Numbered, Part, Reply, ShownEip, ShownEntry, ShownGateway, ShownIp};
+pub use self::request::{EntryFilter, IpProtocol, NewEntry, PageSpec, PartSpec, Ports, PortsError, Request};
+pub use self::table::{Entry, EntryStatus};
+pub use self::world::{
+    Cidr, DEFAULT_ROUTE, EIPS_MAX, Eip, EipStatus, GATEWAYS_MAX, GatewayStatus, Hop, Interface, NatGateway, Route,
+    RouteTable, VSwitch, World,
+};
+
+use self::rng::{MILLION, Rng};
+use self::table::{Forwarding, Seq};
+use self::tokens::Tokens;
+use crate::machine::identity::{EntryId, GatewayId, TableId};
+
+/// The model. Serialised, it is everything but its ledger and its views of the past.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Vpc {
+    world: World,
+    behaviour: Behaviour,
+    faults: Faults,
+    rng: Rng,
+    now_ms: u64,
+    requests: u64,
+    forwarding: Forwarding,
+    tokens: Tokens,
+    #[serde(with = "as_list")]
+    due: BTreeMap<(u64, u64), Due>,
+    timers: u64,
+    /// Until when a creation keeps a gateway busy.
+    busy: BTreeMap<GatewayId, u64>,
+    #[serde(skip)]
+    ledger: Vec<LedgerLine>,
+}
+
+/// What happens at a moment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Due {
+    Available { seq: Seq, request_id: String },
+    Gone { seq: Seq, request_id: String },
+    Land { request: Request, request_id: String },
+}
+
+/// A request that was done, or whose answer was found.
+struct Done {
+    answer: Answer,
+    outcome: Outcome,
+}
+
+impl Vpc {
+    /// A model at time 0 without entries.
+    #[must_use]
+    pub fn new(world: World, behaviour: Behaviour, faults: Faults, seed: u64) -> Self {
+        Self {
+            world,
+            behaviour,
+            faults,
+            rng: Rng::new(seed),
+            now_ms: 0,
+            requests: 0,
+            forwarding: Forwarding::default(),
+            tokens: Tokens::default(),
+            due: BTreeMap::new(),
+            timers: 0,
+            busy: BTreeMap::new(),
+            ledger: Vec::new(),
+        }
+    }
+
+    /// Takes a request in, does what is to be done at once, and says what the caller hears.
+    ///
+    /// Costs the logarithm of what exists plus the page, except for listings that filter or show the past.
+    pub fn handle(&mut self, now_ms: u64, request: &Request) -> Reply {
+        self.advance(now_ms);
+        let request_id = self.next_request_id();
+        let line = self.ledger.len();
+        let fault = self.faults.draw(&mut self.rng, |kind| strikes(kind, request));
+        let (outcome, answer) = self.undergo(fault, request, &request_id);
+        let said = answer.as_ref().map(|answer| match answer {
+            Ok(_) => Said { status: 200, code: None },
+            Err(refusal) => Said { status: refusal.status, code: Some(refusal.code.clone()) },
+        });
+        let arrived = RequestLine {
+            at_ms: self.now_ms,
+            request_id: request_id.clone(),
+            action: request.action().to_owned(),
+            parameters: request.parameters(),
+            token: request.token().map(str::to_owned),
+            outcome,
+            reply: said,
+            fault,
+        };
+        // Nothing but this request has written to the ledger since, so the line goes before what it caused.
+        self.ledger.insert(line.min(self.ledger.len()), LedgerLine::Request(arrived));
+        Reply { request_id, answer }
+    }
+
+    /// Notes a request that was refused before it reached the model, so that the ledger has a line for every request.
+    pub fn note_refused(
+        &mut self,
+        now_ms: u64,
+        action: &str,
+        parameters: BTreeMap<String, String>,
+        refusal: &Refusal,
+    ) -> String {
+        self.advance(now_ms);
+        let request_id = self.next_request_id();
+        self.ledger.push(LedgerLine::Request(RequestLine {
+            at_ms: self.now_ms,
+            request_id: request_id.clone(),
+            action: action.to_owned(),
+            token: parameters.get("ClientToken").cloned(),
+            parameters,
+            outcome: Outcome::Refused { code: refusal.code.clone(), message: refusal.message.clone() },
+            reply: Some(Said { status: refusal.status, code: Some(refusal.code.clone()) }),
+            fault: None,
+        }));
+        request_id
+    }
+
+    /// Lets time pass: entries become `Available`, deleted ones go, late requests land. Time never goes back.
+    pub fn advance(&mut self, now_ms: u64) {
+        while let Some(first) = self.due.first_entry() {
+            let at_ms = first.key().0;
+            if at_ms > now_ms {
+                break;
+            }
+            let due = first.remove();
+            self.now_ms = self.now_ms.max(at_ms);
+            self.happen(due);
+        }
+        self.now_ms = self.now_ms.max(now_ms);
+        self.tokens.forget(self.now_ms, self.behaviour.token_lifetime_ms);
+    }
+
+    /// When [`Vpc::advance`] next changes something.
+    #[must_use]
+    pub fn next_due(&self) -> Option<u64> {
+        self.due.first_key_value().map(|((at_ms, _), _)| *at_ms)
+    }
+
+    /// Model time.
+    #[must_use]
+    pub const fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// What stands in the account.
+    #[must_use]
+    pub const fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// How it behaves when nothing goes wrong.
+    #[must_use]
+    pub const fn behaviour(&self) -> &Behaviour {
+        &self.behaviour
+    }
+
+    /// Changes how it behaves from now on.
+    pub const fn behaviour_mut(&mut self) -> &mut Behaviour {
+        &mut self.behaviour
+    }
+
+    /// What goes wrong, and how often it did.
+    #[must_use]
+    pub const fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// Changes what goes wrong from now on.
+    pub const fn faults_mut(&mut self) -> &mut Faults {
+        &mut self.faults
+    }
+
+    /// The entries of a table in the order of their creation, those being deleted included.
+    pub fn entries(&self, table: &TableId) -> impl Iterator<Item = &Entry> {
+        self.forwarding.entries(table)
+    }
+
+    /// One entry.
+    #[must_use]
+    pub fn entry(&self, id: &EntryId) -> Option<&Entry> {
+        self.forwarding.find(id).map(|(_, entry)| entry)
+    }
+
+    /// The lines since the beginning, or since they were last taken.
+    #[must_use]
+    pub fn ledger(&self) -> &[LedgerLine] {
+        &self.ledger
+    }
+
+    /// Takes the lines. Whoever keeps a model for long must do so now and then.
+    pub fn take_ledger(&mut self) -> Vec<LedgerLine> {
+        std::mem::take(&mut self.ledger)
+    }
+
+    fn undergo(
+        &mut self,
+        fault: Option<FaultKind>,
+        request: &Request,
+        request_id: &str,
+    ) -> (Outcome, Option<Result<Answer, Refusal>>) {
+        let refused = |refusal: Refusal| (outcome_of(&refusal), Some(Err(refusal)));
+        match fault {
+            None => self.attend(request, request_id, self.behaviour.read_lag_ms),
+            Some(FaultKind::LostReply) => {
+                let (outcome, _) = self.attend(request, request_id, self.behaviour.read_lag_ms);
+                (outcome, None)
+            }
+            Some(FaultKind::LostRequest) => (Outcome::Lost, None),
+            Some(FaultKind::LateEffect) => (self.defer(request, request_id), None),
+            Some(FaultKind::Throttling) => refused(Refusal::throttled()),
+            Some(FaultKind::Conflict) => {
+                let newer = self.rng.happens(MILLION / 2);
+                refused(if newer { Refusal::operation_conflict() } else { Refusal::task_conflict() })
+            }
+            Some(FaultKind::InternalError) => match self.rng.up_to(3) {
+                1 => {
+                    let (outcome, _) = self.attend(request, request_id, self.behaviour.read_lag_ms);
+                    (outcome, Some(Err(Refusal::internal_error())))
+                }
+                2 => refused(Refusal::internal_error()),
+                _ => refused(Refusal::service_unavailable()),
+            },
+            Some(FaultKind::ReadLag) => {
+                let lag_ms = self.rng.up_to(self.behaviour.read_lag_max_ms);
+                self.attend(request, request_id, self.behaviour.read_lag_ms.saturating_add(lag_ms))
+            }
+        }
+    }
+
+    fn attend(
+        &mut self,
+        request: &Request,
+        request_id: &str,
+        lag_ms: u64,
+    ) -> (Outcome, Option<Result<Answer, Refusal>>) {
+        match self.perform(request, request_id, lag_ms) {
+            Ok(Done { answer, outcome }) => (outcome, Some(Ok(answer))),
+            Err(refusal) => (outcome_of(&refusal), Some(Err(refusal))),
+        }
+    }
+
+    fn perform(&mut self, request: &Request, request_id: &str, lag_ms: u64) -> Result<Done, Refusal> {
+        match request {
+            Request::CreateForwardEntry { entry, token, dry_run } => {
+                let spec = entry;
+                self.world.gateway_of(&spec.table).ok_or_else(Refusal::table_not_found)?;
+                if let Some(entry) = self.tokens.look_up(request, request_id)? {
+                    let outcome = Outcome::Repeated { entry: Some(entry.clone()) };
+                    return Ok(Done { answer: Answer::Created(entry), outcome });
+                }
+                self.check_creation(spec)?;
+                if *dry_run {
+                    return Err(Refusal::dry_run());
+                }
+                let entry = self.create(spec.clone(), token.clone(), request_id);
+                self.tokens.done(request, entry.clone(), self.now_ms);
+                let outcome = Outcome::Done { entry: Some(entry.clone()) };
+                Ok(Done { answer: Answer::Created(entry), outcome })
+            }
+            Request::DeleteForwardEntry { table, entry, token: _ } => {
+                self.world.gateway_of(table).ok_or_else(Refusal::table_not_found)?;
+                let answer = Answer::DeletionAccepted;
+                if let Some(entry) = self.tokens.look_up(request, request_id)? {
+                    return Ok(Done { answer, outcome: Outcome::Repeated { entry: Some(entry) } });
+                }
+                self.delete(table, entry, request_id)?;
+                self.tokens.done(request, entry.clone(), self.now_ms);
+                Ok(Done { answer, outcome: Outcome::Done { entry: Some(entry.clone()) } })
+            }
+            Request::DescribeForwardTableEntries { .. }
+            | Request::DescribeNatGateways { .. }
+            | Request::DescribeEipAddresses { .. }
+            | Request::DescribeRouteTableList { .. }
+            | Request::DescribeRouteEntryList { .. }
+            | Request::DescribeNetworkInterfaces { .. } => {
+                let view_ms = (lag_ms > 0).then(|| self.now_ms.saturating_sub(lag_ms));
+                let answer = describe::answer(&self.world, &self.forwarding, request, view_ms)?;
+                let answer = answer.ok_or_else(Refusal::internal_error)?;
+                Ok(Done { answer, outcome: Outcome::Done { entry: None } })
+            }
+        }
+    }
+
+    /// How far back a listing may look.
+    fn view_ms(&self) -> u64 {
+        self.behaviour.read_lag_ms.saturating_add(self.behaviour.read_lag_max_ms)
+    }
+
+    fn next_request_id(&mut self) -> String {
+        self.requests = self.requests.saturating_add(1);
+        let mut buffer = Uuid::encode_buffer();
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("sandbox request {}", self.requests).as_bytes());
+        id.hyphenated().encode_upper(&mut buffer).to_owned()
+    }
+}
+
+fn outcome_of(refusal: &Refusal) -> Outcome {
+    Outcome::Refused { code: refusal.code.clone(), message: refusal.message.clone() }
+}
+
+/// Which requests a fault can strike.
+fn strikes(kind: FaultKind, request: &Request) -> bool {
+    match kind {
+        FaultKind::LostReply | FaultKind::LostRequest | FaultKind::Throttling | FaultKind::InternalError => true,
+        FaultKind::LateEffect | FaultKind::Conflict => request.mutates(),
+        FaultKind::ReadLag => matches!(request, Request::DescribeForwardTableEntries { .. }),
+    }
+}
+
+/// A map whose keys are no strings, saved as a list: JSON has no other keys.
+mod as_list {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer, K: Serialize, V: Serialize>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, K: Deserialize<'de> + Ord, V: Deserialize<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<K, V>, D::Error> {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;
