@@ -228,7 +228,8 @@ impl Journal {
         self.write_anchor(Anchor { id: self.id(), settled: self.tip.head, pending: head, closed: None })
     }
 
-    /// Writes the anchor, then syncs it and the log side by side.
+    /// Writes the anchor, then syncs it and the log side by side. Measured against one after the other, on a virtio disk
+    /// with ext4, group of 1: median 0.33 to 0.34 ms against 0.35 to 0.40, p99 0.6 to 1.1 ms against 3.6.
     fn write_anchor(&mut self, anchor: Anchor) -> Result<(), Error> {
         let path = self.dir.join(ANCHOR);
         self.anchor.write(anchor).map_err(at("write", &path))?;

@@ -111,8 +111,9 @@ impl Drop for Store {
         if *self.panicked.get_mut() {
             // Its locks may be held for ever by the call that panicked: dropping it could wait for them.
             std::mem::forget(db);
-        } else if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
-            // Nothing rests on what sled does while it is dropped: durable is only what was synced.
+        } else {
+            // A panic in here changes nothing: durable is only what was synced before.
+            drop(catch_unwind(AssertUnwindSafe(|| drop(db))));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A process that appends is killed at drawn moments, or watched by strace: what it said it had is there, and it says
 //! so only after both syncs. The process is this test binary again, running `appends_until_killed`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! Each verdict from a deliberate damage, through both ways of opening; bits flipped at random.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -128,11 +129,7 @@ fn an_older_image_is_history_lost() {
         restore(&dir, &older);
         // Data and anchor rolled back together: only a head known elsewhere tells.
         let lost = Verdict::HistoryLost { from: 121, to: 130 };
-        if clean {
-            assert_eq!(verdict_of(&dir, &[(ID, head)]), Verdict::HistoryLost { from: 121, to: 130 });
-        } else {
-            assert_eq!(verdict_of(&dir, &[(ID, head)]), lost);
-        }
+        assert_eq!(verdict_of(&dir, &[(ID, head)]), lost, "clean: {clean}");
         assert!(read_copy(&dir).unwrap().verdict().is_intact());
         fs::write(dir.join("anchor"), newer_anchor).unwrap();
         assert_eq!(verdict_of_both(&dir), Verdict::HistoryLost { from: 121, to: 140 });
@@ -169,7 +166,8 @@ fn a_lost_or_damaged_anchor_is_named() {
     let copy = read_copy(&dir).unwrap();
     assert_eq!(copy.id(), Some(ID));
     assert_eq!(copy.entries(1).filter(Result::is_ok).count(), 120);
-    fs::write(dir.join("anchor"), &anchor[..4000]).unwrap();
+    fs::write(dir.join("anchor"), &anchor[..400]).unwrap();
+    assert!(matches!(verdict_of_both(&dir), Verdict::AnchorDamaged { .. }));
     let mut both = anchor;
     both[3] ^= 1;
     both[4096 + 300] ^= 1;
@@ -295,7 +293,6 @@ fn a_damaged_journal_is_set_aside_whole() {
         journal.append(&group(1, 3)).unwrap();
         assert!(matches!(set_aside(&dir), Err(Error::InUse { .. })));
     }
-    assert_eq!(image(&dir).len(), image(&dir).len());
 }
 
 #[test]

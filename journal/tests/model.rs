@@ -1,4 +1,5 @@
 //! The journal against a list in memory: random groups, settles, clean and unclean stops, re-openings.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 use std::path::Path;
 

@@ -116,3 +116,27 @@ fn frames_of_an_unfinished_group_do_not_exist() {
     journal.append(&[b"two".to_vec()]).unwrap();
     assert_eq!(journal.entries(1).filter(Result::is_ok).count(), 2);
 }
+
+/// A clean stop is opened in place; an unclean one, or files changed since, through a copy.
+#[test]
+fn only_a_clean_stop_is_opened_in_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = dir.path().join(SLED_BEFORE_OPEN);
+    let mut journal = open(dir.path());
+    journal.append(&[b"one".to_vec()]).unwrap();
+    journal.close().unwrap();
+    let journal = open(dir.path());
+    assert!(!before.exists(), "clean");
+    drop(journal);
+    let journal = open(dir.path());
+    assert!(before.exists(), "unclean");
+    journal.close().unwrap();
+    std::fs::remove_dir_all(&before).unwrap();
+    let path = dir.path().join(SLED).join("conf");
+    let mut changed = std::fs::read(&path).unwrap();
+    changed[0] ^= 1;
+    std::fs::write(&path, changed).unwrap();
+    let journal = open(dir.path());
+    assert!(before.exists(), "changed");
+    assert_eq!(journal.head().seq, 1);
+}
