@@ -1,5 +1,6 @@
 //! The cloud client against a stub that records what came and answers, misbehaves or stays silent as told.
 #![cfg(feature = "adapters")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a broken fixture is a failed test")]
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
