@@ -1,7 +1,7 @@
 //! natgw.
-pub mod machine;
-pub mod ports;
 pub mod cloud;
-pub mod sandbox;
 #[cfg(feature = "adapters")]
 pub mod config;
+pub mod machine;
+pub mod ports;
+pub mod sandbox;

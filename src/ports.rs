@@ -3,3 +3,4 @@
 //! Every trait has a live adapter and a pure model, and both pass one contract suite.
 
 pub mod cloud;
+pub mod cluster;

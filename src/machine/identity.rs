@@ -121,9 +121,30 @@ impl Protocol {
     }
 }
 
+impl Protocol {
+    /// The IANA number, as the journal keeps it.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+}
+
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// The protocol of an IANA number.
+#[must_use]
+pub const fn protocol_of(number: u8) -> Option<Protocol> {
+    match number {
+        6 => Some(Protocol::Tcp),
+        17 => Some(Protocol::Udp),
+        _ => None,
     }
 }
 
@@ -158,6 +179,18 @@ pub struct Stamp {
     pub n: u64,
 }
 
+impl From<(u64, u64)> for Stamp {
+    fn from((term, n): (u64, u64)) -> Self {
+        Self { term, n }
+    }
+}
+
+impl From<Stamp> for (u64, u64) {
+    fn from(stamp: Stamp) -> Self {
+        (stamp.term, stamp.n)
+    }
+}
+
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.term, self.n)
@@ -178,6 +211,18 @@ impl FromStr for Stamp {
 #[serde(transparent)]
 pub struct AllocationId(pub Stamp);
 
+impl From<(u64, u64)> for AllocationId {
+    fn from(stamp: (u64, u64)) -> Self {
+        Self(stamp.into())
+    }
+}
+
+impl From<AllocationId> for (u64, u64) {
+    fn from(id: AllocationId) -> Self {
+        id.0.into()
+    }
+}
+
 impl fmt::Display for AllocationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -188,6 +233,18 @@ impl fmt::Display for AllocationId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Generation(pub Stamp);
+
+impl From<(u64, u64)> for Generation {
+    fn from(stamp: (u64, u64)) -> Self {
+        Self(stamp.into())
+    }
+}
+
+impl From<Generation> for (u64, u64) {
+    fn from(id: Generation) -> Self {
+        id.0.into()
+    }
+}
 
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

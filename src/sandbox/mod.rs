@@ -1,3 +1,5 @@
 //! The outside, simulated: pure models of the VPC and of the cluster, and the signed HTTP façade in front of the VPC.
 
+#[cfg(feature = "adapters")]
+pub mod http;
 pub mod vpc;

@@ -44,6 +44,9 @@ use self::table::{Forwarding, Seq};
 use self::tokens::Tokens;
 use crate::machine::identity::{EntryId, GatewayId, TableId};
 
+/// More requests than anybody makes between two saves of a model.
+const REQUESTS_UNSAVED_MAX: u64 = 1 << 32;
+
 /// The model. Serialised, it is everything but its ledger and its views of the past.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Vpc {
@@ -168,6 +171,11 @@ impl Vpc {
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
         self.due.first_key_value().map(|((at_ms, _), _)| *at_ms)
+    }
+
+    /// Goes on after it was saved and loaded. RequestIds given out after the last save are not given out again.
+    pub const fn resume(&mut self) {
+        self.requests = self.requests.saturating_add(REQUESTS_UNSAVED_MAX);
     }
 
     /// Model time.

@@ -1,0 +1,219 @@
+//! Frozen bodies of kinds 10-39: what the cluster and the cloud showed.
+
+use std::net::Ipv4Addr;
+
+use bincode::{Decode, Encode};
+use serde::Serialize;
+
+/// Kind 10, version 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct PodSeen {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// The IPv4 address, once there is one.
+    pub ip: Option<Ipv4Addr>,
+    /// Our annotations (both prefixes), sorted by key.
+    pub annotations: Vec<(String, String)>,
+    /// An annotation was longer than the journal takes; its value was left out.
+    pub oversized: bool,
+    /// Declared container ports and their protocols, in order of declaration.
+    pub ports: Vec<(u16, u8)>,
+    /// The pod uses its node's network.
+    pub host_network: bool,
+    /// The pod runs on a virtual node (ECI).
+    pub virtual_node: bool,
+    /// Phase is Succeeded or Failed.
+    pub terminal: bool,
+    /// A deletion was asked for; its grace period.
+    pub terminating_grace_ms: Option<u64>,
+    /// The pod runs no container any more.
+    pub containers_terminated: bool,
+    /// The pod's namespace is being deleted.
+    pub namespace_terminating: bool,
+    /// The pod's controller: API version, kind, name, UID.
+    pub owner: Option<(String, String, String, String)>,
+    /// The pod lists our readiness gate.
+    pub gate: bool,
+    /// Creation, milliseconds since 1970-01-01 UTC.
+    pub created_wall_ms: i64,
+}
+
+/// Kind 11, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct PodGone {
+    /// UID.
+    pub uid: String,
+}
+
+/// Kind 12, version 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct ClaimSeen {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID of the PodDNAT.
+    pub uid: String,
+    /// resourceVersion.
+    pub resource_version: String,
+    /// A deletion was asked for.
+    pub deleting: bool,
+    /// Our finalizer is set.
+    pub finalizer: bool,
+    /// The claim annotation, where there is one that parses.
+    pub claim: Option<Claim>,
+    /// Status lists entries.
+    pub published: bool,
+}
+
+/// The claim annotation as far as the machine needs it. Frozen with kind 12, version 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct Claim {
+    /// The allocation.
+    pub allocation: (u64, u64),
+    /// The pod.
+    pub pod: String,
+    /// The mapping is fixed.
+    pub fixed: bool,
+    /// The gateway.
+    pub gateway: String,
+    /// The forward table.
+    pub table: String,
+    /// The EIP.
+    pub eip: Option<Ipv4Addr>,
+    /// The pod's address.
+    pub ip: Option<Ipv4Addr>,
+    /// ENI, vSwitch and zone of the address.
+    pub place: (String, String, String),
+    /// The items.
+    pub items: Vec<super::decided::Item>,
+}
+
+/// Kind 13, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct ClaimGone {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID of the PodDNAT.
+    pub uid: String,
+}
+
+/// Kind 20, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct GatewaySeen {
+    /// The gateway.
+    pub gateway: String,
+    /// Its forward table.
+    pub table: Option<String>,
+    /// Its zone.
+    pub zone: Option<String>,
+    /// It is Available and faces the Internet.
+    pub available: bool,
+    /// Its EIPs: address, usable, used by SNAT.
+    pub eips: Vec<(Ipv4Addr, bool, bool)>,
+}
+
+/// Kind 21, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct GatewayGone {
+    /// The gateway.
+    pub gateway: String,
+}
+
+/// Kind 22, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct RouteSeen {
+    /// The vSwitch.
+    pub vswitch: String,
+    /// NAT gateways that are next hop of `0.0.0.0/0`.
+    pub gateways: Vec<String>,
+}
+
+/// Kind 23, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct AddressSeen {
+    /// The private IP.
+    pub ip: Ipv4Addr,
+    /// Its interface.
+    pub eni: String,
+    /// The interface's vSwitch.
+    pub vswitch: String,
+    /// The interface's zone.
+    pub zone: String,
+}
+
+/// Kind 24, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct AddressMissing {
+    /// The private IP.
+    pub ip: Ipv4Addr,
+}
+
+/// Kind 25, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct EntrySeen {
+    /// The table.
+    pub table: String,
+    /// The entry.
+    pub entry: String,
+    /// ForwardEntryName.
+    pub name: String,
+    /// ExternalIp.
+    pub external_ip: Ipv4Addr,
+    /// ExternalPort, both ends; (0, 0) is `Any`.
+    pub external_ports: (u16, u16),
+    /// InternalIp.
+    pub internal_ip: Ipv4Addr,
+    /// InternalPort, both ends; (0, 0) is `Any`.
+    pub internal_ports: (u16, u16),
+    /// IANA protocol number; 0 is any.
+    pub protocol: u8,
+    /// 0 pending, 1 available, 2 deleting, 3 a status that no page names.
+    pub status: u8,
+}
+
+/// Kind 26, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct EntryVanished {
+    /// The table.
+    pub table: String,
+    /// The entry.
+    pub entry: String,
+}
+
+/// Kind 27, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct EntriesMissed {
+    /// The table.
+    pub table: String,
+    /// Machine time at which the listing began.
+    pub began_ms: u64,
+    /// Generations of the items that it does not show.
+    pub generations: Vec<(u64, u64)>,
+}
+
+/// Kind 28, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct TableListed {
+    /// The table.
+    pub table: String,
+    /// The last event that was folded when the listing began.
+    pub began_seq: u64,
+    /// Machine time at which the listing began.
+    pub began_ms: u64,
+    /// Entries in the listing.
+    pub entries: u32,
+}
+
+/// Kind 29, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct TableGone {
+    /// The table.
+    pub table: String,
+}

@@ -1,0 +1,118 @@
+//! Ordered collections that count what is asked of them.
+//!
+//! "Cost follows the change, not the cluster" is a claim about look-ups and iterated entries. These maps count both, so
+//! that a test can hold the count of an event at 10,000 pods against the count at 100.
+
+use std::borrow::Borrow;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::ops::RangeBounds;
+
+/// A `BTreeMap` that counts each look-up and each entry that an iteration yields.
+#[derive(Clone, Debug)]
+pub struct Map<K, V> {
+    inner: BTreeMap<K, V>,
+    touched: Cell<u64>,
+}
+
+impl<K, V> Default for Map<K, V> {
+    fn default() -> Self {
+        Self { inner: BTreeMap::new(), touched: Cell::new(0) }
+    }
+}
+
+impl<K: Ord, V> Map<K, V> {
+    /// Look-ups and entries iterated so far.
+    #[must_use]
+    pub fn touched(&self) -> u64 {
+        self.touched.get()
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.inner.is_empty()
+    }
+
+    /// The value of a key.
+    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.count();
+        self.inner.get(key)
+    }
+
+    /// The value of a key, to change.
+    pub fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        self.count();
+        self.inner.get_mut(key)
+    }
+
+    /// Whether the key has a value.
+    pub fn contains_key<Q: Ord + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.get(key).is_some()
+    }
+
+    /// Sets a value and returns the one before.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        self.count();
+        self.inner.insert(key, value)
+    }
+
+    /// Takes a value out.
+    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        self.count();
+        self.inner.remove(key)
+    }
+
+    /// The value of a key, made first where there is none.
+    pub fn or_default(&mut self, key: K) -> &mut V
+    where
+        V: Default,
+    {
+        self.count();
+        self.inner.entry(key).or_default()
+    }
+
+    /// The first entry in order of key.
+    pub fn first(&self) -> Option<(&K, &V)> {
+        self.count();
+        self.inner.first_key_value()
+    }
+
+    /// All entries in order of key; each one yielded is counted.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        self.inner.iter().inspect(|_| self.count())
+    }
+
+    /// All values in order of key, to change; each one is counted beforehand.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.touched.set(self.touched.get().saturating_add(self.inner.len() as u64));
+        self.inner.values_mut()
+    }
+
+    /// The entries of a range in order of key; each one yielded is counted.
+    pub fn range<R: RangeBounds<K>>(&self, range: R) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        self.inner.range(range).inspect(|_| self.count())
+    }
+
+    fn count(&self) {
+        self.touched.set(self.touched.get().saturating_add(1));
+    }
+}

@@ -1,0 +1,449 @@
+//! Folding decisions about allocations. What was chosen is taken as it stands; only its legality is checked.
+
+use crate::machine::demand::{ReleaseReason, Want};
+use crate::machine::event::decided;
+use crate::machine::identity::{
+    AllocationId, Generation, Mark, PodKey, PodUid, Protocol, TableId, UidHash, protocol_of,
+};
+use crate::machine::state::{
+    Allocation, Claim, Entry, Item, Listed, Phase, Place, Published, RefusedClass, Standing, State, Stray, Subject,
+    Timer,
+};
+
+/// Where an allocation comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was chosen just now: nothing outside knows of it.
+    Decided,
+    /// It was read from a claim: its entries may exist.
+    Claimed,
+}
+
+impl State {
+    pub(super) fn allocated(&mut self, body: &decided::Allocated, origin: Origin) -> Result<(), &'static str> {
+        let id = AllocationId::from(body.allocation);
+        let uid = PodUid::from(body.pod.as_str());
+        let key = PodKey::new(body.namespace.as_str(), body.name.as_str());
+        if self.allocations.contains_key(&id) {
+            return Err("the allocation exists");
+        }
+        if self.by_name.contains_key(&key) {
+            return Err("the name has an allocation");
+        }
+        self.count_decided(id, &body.items);
+        let items = body.items.iter().map(|item| self.new_item(item, origin)).collect::<Option<Vec<_>>>();
+        let items = items.ok_or("an item's protocol is unknown")?;
+        let strange = if origin == Origin::Claimed { self.claims.remove(&key) } else { None };
+        if let Some(mut strange) = strange.clone() {
+            self.agenda.replace(&mut strange.held, Vec::new(), self.seq);
+        }
+        let claimed = origin == Origin::Claimed;
+        let allocation = Allocation {
+            pod: uid.clone(),
+            key: key.clone(),
+            gateway: body.gateway.as_str().into(),
+            table: body.table.as_str().into(),
+            eip: body.eip,
+            ip: body.ip,
+            place: Place {
+                eni: body.eni.as_str().into(),
+                vswitch: body.vswitch.as_str().into(),
+                zone: body.zone.as_str().into(),
+            },
+            fixed: body.fixed,
+            items,
+            phase: Phase::Live,
+            claim: if claimed { Claim::Written(self.seq) } else { Claim::Absent },
+            claim_deleting: false,
+            revision: self.seq,
+            published: if claimed { Published::Unknown } else { Published::Nothing },
+            retries: 0,
+            retry_ms: None,
+            held: Vec::new(),
+            hashed: [0; 4],
+        };
+        self.insert_allocation(id, allocation)?;
+        if let Some(pod) = self.pods.get_mut(&uid) {
+            if let (Standing::Waiting { queue: Some(table), .. }, Some(arrival)) = (&pod.standing, pod.arrival)
+                && let Some(table) = self.tables.get_mut(table)
+            {
+                table.queue.remove(&arrival);
+                table.probing = false;
+            }
+            pod.standing = Standing::Allocated(id);
+            self.undecided.remove(&uid);
+            self.refresh_pod(&uid);
+        }
+        self.worklist.insert(Subject::Queue(body.table.as_str().into()));
+        self.worklist.insert(Subject::Allocation(id));
+        if claimed {
+            self.adopt_strays(id);
+        }
+        self.refresh_allocation(id);
+        Ok(())
+    }
+
+    fn insert_allocation(&mut self, id: AllocationId, allocation: Allocation) -> Result<(), &'static str> {
+        for item in &allocation.items {
+            self.own((allocation.eip, item.want.protocol, item.external), id)?;
+            self.by_generation.insert(item.generation, id);
+        }
+        let table = self.tables.or_default(allocation.table.clone());
+        table.committed = table.committed.saturating_add(u32::try_from(allocation.items.len()).unwrap_or(u32::MAX));
+        self.by_name.insert(allocation.key.clone(), id);
+        self.by_ip.or_default(allocation.ip).insert(id);
+        self.allocations.insert(id, allocation);
+        Ok(())
+    }
+
+    fn count_decided(&mut self, id: AllocationId, items: &[decided::Item]) {
+        if id.0.term == self.term {
+            self.allocations_decided = self.allocations_decided.max(id.0.n);
+        }
+        self.count_generations(items.iter().map(|item| item.generation));
+    }
+
+    fn count_generations(&mut self, generations: impl Iterator<Item = (u64, u64)>) {
+        let of_term = generations.filter(|(term, _)| *term == self.term).map(|(_, n)| n);
+        self.generations_decided = of_term.fold(self.generations_decided, u64::max);
+    }
+
+    fn new_item(&self, item: &decided::Item, origin: Origin) -> Option<Item> {
+        let claimed = origin == Origin::Claimed;
+        Some(Item {
+            want: Want { internal: item.internal, protocol: protocol_of(item.protocol)? },
+            external: item.external,
+            generation: item.generation.into(),
+            port_break: item.port_break,
+            leaving: false,
+            leaving_since: 0,
+            touched: claimed,
+            entry: match origin {
+                Origin::Decided => Entry::Planned,
+                Origin::Claimed => Entry::Unknown { since: self.seq, looked: false, missed_ms: None },
+            },
+        })
+    }
+
+    /// Entries that were listed before the allocation was read from its claim.
+    fn adopt_strays(&mut self, id: AllocationId) {
+        let Some(allocation) = self.allocations.get(&id) else { return };
+        let table_id = allocation.table.clone();
+        let Some(table) = self.tables.get(&table_id) else { return };
+        let external = |item: &Item| (allocation.eip, item.want.protocol, item.external);
+        let found: Vec<_> =
+            allocation.items.iter().filter_map(|i| table.strays_external.get(&external(i)).cloned()).collect();
+        for entry in found {
+            let Some(Listed::Stray(stray)) = self.tables.get(&table_id).and_then(|t| t.entries.get(&entry)) else {
+                continue;
+            };
+            let body = stray.observation(&table_id, &entry);
+            self.entry_seen(&body);
+        }
+    }
+
+    pub(super) fn release_decided(&mut self, id: AllocationId, reason: ReleaseReason) -> Result<(), &'static str> {
+        let seq = self.seq;
+        let allocation = self.allocations.get_mut(&id).ok_or("the allocation is not known")?;
+        if matches!(allocation.phase, Phase::Releasing { .. }) {
+            return Err("the allocation is being released already");
+        }
+        let unsent = allocation.claim != Claim::Written(allocation.revision);
+        allocation.phase = Phase::Releasing { since: seq, reason };
+        self.settle_unsent(id, unsent);
+        Ok(())
+    }
+
+    pub(super) fn rebind_decided(&mut self, id: AllocationId) -> Result<(), &'static str> {
+        let seq = self.seq;
+        let allocation = self.allocations.get_mut(&id).ok_or("the allocation is not known")?;
+        if allocation.phase != Phase::Live {
+            return Err("the allocation is not live");
+        }
+        let unsent = allocation.claim != Claim::Written(allocation.revision);
+        allocation.phase = Phase::Rebinding { since: seq };
+        self.settle_unsent(id, unsent);
+        Ok(())
+    }
+
+    /// What cannot have been sent, or was refused without a trace, is gone at once when its removal is decided; what was
+    /// refused may still have an earlier request on the way.
+    fn settle_unsent(&mut self, id: AllocationId, unsent: bool) {
+        let items = self.allocations.get(&id).map(|allocation| allocation.items.clone()).unwrap_or_default();
+        for item in items {
+            let unknown = Entry::Unknown { since: self.seq, looked: false, missed_ms: None };
+            match item.entry {
+                Entry::Planned if unsent => self.put_entry(id, item.generation, Entry::Gone),
+                Entry::Refused { class, .. } if class != RefusedClass::Duplicate && !item.touched => {
+                    self.put_entry(id, item.generation, Entry::Gone);
+                }
+                Entry::Refused { .. } => self.put_entry(id, item.generation, unknown),
+                Entry::Planned
+                | Entry::Unknown { .. }
+                | Entry::Present { .. }
+                | Entry::Deleting { .. }
+                | Entry::Gone => {}
+            }
+        }
+        self.refresh_allocation(id);
+        self.worklist.insert(Subject::Allocation(id));
+    }
+
+    pub(super) fn regenerated(&mut self, body: &decided::Regenerated) -> Result<(), &'static str> {
+        let id = AllocationId::from(body.allocation);
+        let allocation = self.allocations.get_mut(&id).ok_or("the allocation is not known")?;
+        if matches!(allocation.phase, Phase::Releasing { .. }) {
+            return Err("the allocation is being released");
+        }
+        let ip_before = allocation.ip;
+        allocation.phase = Phase::Live;
+        allocation.ip = body.ip;
+        let (eni, vswitch, zone) = &body.place;
+        allocation.place =
+            Place { eni: eni.as_str().into(), vswitch: vswitch.as_str().into(), zone: zone.as_str().into() };
+        allocation.revision = self.seq;
+        self.count_generations(body.items.iter().map(|(_, _, generation)| *generation));
+        if ip_before != body.ip {
+            self.leave_ip(id, ip_before);
+            self.by_ip.or_default(body.ip).insert(id);
+        }
+        for (internal, protocol, generation) in &body.items {
+            let want = Want { internal: *internal, protocol: protocol_of(*protocol).ok_or("a protocol is unknown")? };
+            self.renew(id, want, (*generation).into())?;
+        }
+        self.refresh_allocation(id);
+        self.worklist.insert(Subject::Allocation(id));
+        Ok(())
+    }
+
+    fn renew(&mut self, id: AllocationId, want: Want, generation: Generation) -> Result<(), &'static str> {
+        let allocation = self.allocations.get_mut(&id).ok_or("the allocation is not known")?;
+        let item = allocation.items.iter_mut().find(|item| item.want == want).ok_or("the item is not known")?;
+        if item.entry != Entry::Gone {
+            return Err("the item's earlier entry is not known to be gone");
+        }
+        let before = std::mem::replace(&mut item.generation, generation);
+        self.by_generation.remove(&before);
+        self.by_generation.insert(generation, id);
+        self.put_entry(id, generation, Entry::Planned);
+        Ok(())
+    }
+
+    pub(super) fn item_moved(&mut self, body: &decided::ItemMoved) -> Result<(), &'static str> {
+        let id = AllocationId::from(body.allocation);
+        let protocol = protocol_of(body.item.protocol).ok_or("its protocol is unknown")?;
+        let want = Want { internal: body.item.internal, protocol };
+        let allocation = self.allocations.get_mut(&id).ok_or("the allocation is not known")?;
+        let eip = allocation.eip;
+        let item = allocation.items.iter_mut().find(|item| item.want == want).ok_or("the item is not known")?;
+        if item.external != body.from {
+            return Err("the item does not have that port");
+        }
+        item.external = body.item.external;
+        item.port_break = body.item.port_break;
+        let generation = item.generation;
+        allocation.revision = self.seq;
+        self.own((eip, protocol, body.item.external), id)?;
+        self.disown((eip, protocol, body.from), false);
+        self.put_entry(id, generation, Entry::Gone);
+        self.count_generations(std::iter::once(body.item.generation));
+        self.renew(id, want, body.item.generation.into())?;
+        self.refresh_allocation(id);
+        self.worklist.insert(Subject::Allocation(id));
+        Ok(())
+    }
+
+    pub(super) fn items_changed(&mut self, body: &decided::ItemsChanged) -> Result<(), &'static str> {
+        let (id, seq) = (AllocationId::from(body.allocation), self.seq);
+        let added = body.added.iter().map(|item| self.new_item(item, Origin::Decided)).collect::<Option<Vec<_>>>();
+        let added = added.ok_or("an item's protocol is unknown")?;
+        let allocation = self.allocations.get_mut(&id).ok_or("the allocation is not known")?;
+        let sent = allocation.claim == Claim::Written(allocation.revision);
+        let mut gone = Vec::new();
+        for item in &mut allocation.items {
+            let named = |(internal, protocol): &(u16, u8)| {
+                item.want.internal == *internal && protocol_of(*protocol) == Some(item.want.protocol)
+            };
+            if body.dropped.iter().any(named) {
+                item.leaving = true;
+                item.leaving_since = seq;
+                let unknown = Entry::Unknown { since: seq, looked: false, missed_ms: None };
+                match item.entry {
+                    Entry::Planned if !sent => gone.push((item.generation, Entry::Gone)),
+                    Entry::Refused { class, .. } if class != RefusedClass::Duplicate && !item.touched => {
+                        gone.push((item.generation, Entry::Gone));
+                    }
+                    Entry::Refused { .. } => gone.push((item.generation, unknown)),
+                    Entry::Gone => gone.push((item.generation, Entry::Gone)),
+                    Entry::Planned | Entry::Unknown { .. } | Entry::Present { .. } | Entry::Deleting { .. } => {}
+                }
+            }
+        }
+        allocation.revision = seq;
+        let (eip, table) = (allocation.eip, allocation.table.clone());
+        self.count_generations(body.added.iter().map(|item| item.generation));
+        for item in added {
+            self.own((eip, item.want.protocol, item.external), id)?;
+            self.by_generation.insert(item.generation, id);
+            let table = self.tables.or_default(table.clone());
+            table.committed = table.committed.saturating_add(1);
+            if let Some(allocation) = self.allocations.get_mut(&id) {
+                allocation.items.push(item);
+            }
+        }
+        for (generation, entry) in gone {
+            self.put_entry(id, generation, entry);
+        }
+        self.refresh_allocation(id);
+        self.worklist.insert(Subject::Allocation(id));
+        Ok(())
+    }
+
+    pub(super) fn quota_learned(&mut self, id: &TableId, limit: Option<u32>) {
+        let due = self.machine_ms.saturating_add(self.settings.as_ref().map_or(0, |settings| settings.resync_ms));
+        let table = self.tables.or_default(id.clone());
+        table.limit = limit;
+        table.probing = false;
+        if let Some(before) = table.probe_ms.take() {
+            self.timers.remove(&(before, Timer::Probe(id.clone())));
+        }
+        if limit.is_some() {
+            table.probe_ms = Some(due);
+            self.timers.insert((due, Timer::Probe(id.clone())));
+        }
+        let unsettled = self.unsettled.iter().copied().map(Subject::Allocation);
+        self.worklist.extend(unsettled);
+        self.worklist.insert(Subject::Queue(id.clone()));
+    }
+
+    /// Sets what is known of an item's entry, with everything that is counted by it. A leaving item that is gone leaves.
+    pub(super) fn put_entry(&mut self, id: AllocationId, generation: Generation, entry: Entry) {
+        let Some(allocation) = self.allocations.get_mut(&id) else { return };
+        let (table_id, phase) = (allocation.table.clone(), allocation.phase);
+        let Some(item) = allocation.item_mut(generation) else { return };
+        let listed = |entry: &Entry| match entry {
+            Entry::Present { id, .. } | Entry::Deleting { id, .. } => Some(id.clone()),
+            Entry::Planned | Entry::Unknown { .. } | Entry::Refused { .. } | Entry::Gone => None,
+        };
+        let (was_gone, was_listed) = (item.entry == Entry::Gone, listed(&item.entry));
+        item.touched |= !matches!(entry, Entry::Planned | Entry::Gone | Entry::Refused { .. });
+        item.entry = entry;
+        let (gone, now_listed, leaving) = (item.entry == Entry::Gone, listed(&item.entry), item.leaving);
+        let table = self.tables.or_default(table_id.clone());
+        table.awaited.remove(&(id, generation));
+        match (was_gone, gone) {
+            (false, true) => {
+                table.committed = table.committed.saturating_sub(1);
+                self.worklist.insert(Subject::Queue(table_id.clone()));
+            }
+            (true, false) => table.committed = table.committed.saturating_add(1),
+            (true, true) | (false, false) => {}
+        }
+        if was_listed != now_listed {
+            if let Some(entry) = was_listed {
+                table.entries.remove(&entry);
+            }
+            if let Some(entry) = now_listed {
+                table.entries.insert(entry, Listed::Ours(id, generation));
+            }
+        }
+        if gone && leaving && phase == Phase::Live {
+            self.drop_item(id, generation);
+        }
+    }
+
+    fn drop_item(&mut self, id: AllocationId, generation: Generation) {
+        let Some(allocation) = self.allocations.get_mut(&id) else { return };
+        let Some(position) = allocation.items.iter().position(|item| item.generation == generation) else { return };
+        let item = allocation.items.remove(position);
+        let tuple = (allocation.eip, item.want.protocol, item.external);
+        self.by_generation.remove(&generation);
+        self.disown(tuple, item.touched);
+    }
+
+    fn leave_ip(&mut self, id: AllocationId, ip: std::net::Ipv4Addr) {
+        let others = self.by_ip.or_default(ip);
+        others.remove(&id);
+        if others.is_empty() {
+            self.by_ip.remove(&ip);
+        }
+        self.wake_ip(ip);
+    }
+
+    /// The allocation is over: its ports rest, its name and address are free.
+    pub(super) fn end_allocation(&mut self, id: AllocationId) {
+        let Some(mut allocation) = self.allocations.remove(&id) else { return };
+        self.agenda.replace(&mut allocation.held, Vec::new(), self.seq);
+        self.digest.remove(allocation.hashed);
+        self.unsettled.remove(&id);
+        if let Some(due) = allocation.retry_ms {
+            self.timers.remove(&(due, Timer::Retry(id)));
+        }
+        self.by_name.remove(&allocation.key);
+        self.leave_ip(id, allocation.ip);
+        for item in &allocation.items {
+            self.by_generation.remove(&item.generation);
+            self.disown((allocation.eip, item.want.protocol, item.external), item.touched);
+            let table = self.tables.or_default(allocation.table.clone());
+            table.awaited.remove(&(id, item.generation));
+            if item.entry != Entry::Gone {
+                table.committed = table.committed.saturating_sub(1);
+            }
+        }
+        self.strand(id, &allocation);
+        if let Some(pod) = self.pods.get_mut(&allocation.pod)
+            && pod.standing == Standing::Allocated(id)
+        {
+            pod.standing = Standing::Open;
+            self.reconsider_pod(&allocation.pod);
+        }
+        self.wake_name(&allocation.key);
+        self.refresh_table(&allocation.table);
+    }
+
+    /// Entries of an allocation that ended nevertheless stand for nothing from now on.
+    fn strand(&mut self, id: AllocationId, allocation: &Allocation) {
+        let cluster = self.settings.as_ref().map_or(UidHash::of(""), |settings| settings.cluster);
+        for item in &allocation.items {
+            let (Entry::Present { id: entry, .. } | Entry::Deleting { id: entry, .. }) = &item.entry else { continue };
+            self.tables.or_default(allocation.table.clone()).entries.remove(entry);
+            let one = |port: u16| (port, port);
+            let mark = Mark::new(cluster, &allocation.pod, id, item.generation);
+            let stray = Stray {
+                name: mark.to_string().into(),
+                external_ip: allocation.eip,
+                external_ports: one(item.external),
+                internal_ip: allocation.ip,
+                internal_ports: one(item.want.internal),
+                protocol: Some(item.want.protocol),
+                status: 0,
+                marked: true,
+                stale: false,
+                deleted: false,
+                held: Vec::new(),
+            };
+            self.put_stray(&allocation.table, entry, stray);
+        }
+    }
+}
+
+impl Stray {
+    /// The observation that made it.
+    fn observation(
+        &self,
+        table: &TableId,
+        entry: &crate::machine::identity::EntryId,
+    ) -> crate::machine::event::seen::EntrySeen {
+        crate::machine::event::seen::EntrySeen {
+            table: table.as_str().to_owned(),
+            entry: entry.as_str().to_owned(),
+            name: self.name.as_ref().to_owned(),
+            external_ip: self.external_ip,
+            external_ports: self.external_ports,
+            internal_ip: self.internal_ip,
+            internal_ports: self.internal_ports,
+            protocol: self.protocol.map_or(0, Protocol::number),
+            status: self.status,
+        }
+    }
+}

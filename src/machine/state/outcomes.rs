@@ -1,0 +1,159 @@
+//! Folding how effects ended. An outcome that speaks of something that is over is no fault: it came late.
+
+use crate::machine::event::outcome;
+use crate::machine::identity::{AllocationId, EntryId, Generation, TableId};
+use crate::machine::state::tables::LATE_EFFECT_HORIZON_MS;
+use crate::machine::state::{Claim, Entry, Listed, Phase, Published, RefusedClass, State, Subject, Timer};
+
+/// The first pause before something refused is decided again; it doubles with each refusal in a row.
+const RETRY_FIRST_MS: u64 = 5_000;
+
+/// The longest such pause: one default resync.
+const RETRY_LAST_MS: u64 = 300_000;
+
+impl State {
+    pub(super) fn claim_written(&mut self, id: AllocationId, revision: u64) {
+        if let Some(allocation) = self.allocations.get_mut(&id) {
+            allocation.claim = Claim::Written(revision);
+        }
+        self.refresh_allocation(id);
+        self.worklist.insert(Subject::Allocation(id));
+    }
+
+    pub(super) fn claim_refused(&mut self, id: AllocationId) {
+        if let Some(allocation) = self.allocations.get_mut(&id) {
+            allocation.claim = Claim::Refused;
+        }
+        self.arm_retry(id);
+        self.refresh_allocation(id);
+        self.worklist.insert(Subject::Allocation(id));
+    }
+
+    pub(super) fn claim_released(&mut self, id: AllocationId) -> Result<(), &'static str> {
+        let Some(allocation) = self.allocations.get(&id) else { return Ok(()) };
+        let over = matches!(allocation.phase, Phase::Releasing { .. });
+        if !over || allocation.items.iter().any(|item| item.entry != Entry::Gone) {
+            return Err("the allocation's entries are not all known to be gone");
+        }
+        self.end_allocation(id);
+        Ok(())
+    }
+
+    pub(super) fn published(&mut self, id: AllocationId, published: Published) {
+        if let Some(allocation) = self.allocations.get_mut(&id) {
+            allocation.published = published;
+            let pod = allocation.pod.clone();
+            self.refresh_pod(&pod);
+        }
+        self.refresh_allocation(id);
+        self.worklist.insert(Subject::Allocation(id));
+    }
+
+    pub(super) fn entry_created(&mut self, body: &outcome::EntryCreated) {
+        let (id, generation) = (AllocationId::from(body.allocation), Generation::from(body.generation));
+        let entry = EntryId::from(body.entry.as_str());
+        let Some(item) = self.allocations.get(&id).and_then(|allocation| allocation.item(generation)) else { return };
+        match item.entry {
+            // A listing was faster and knows more.
+            Entry::Present { .. } | Entry::Deleting { .. } => {}
+            Entry::Planned | Entry::Unknown { .. } | Entry::Refused { .. } | Entry::Gone => {
+                let present =
+                    Entry::Present { id: entry, since: self.seq, available: false, verified: false, missed_ms: None };
+                self.put_entry(id, generation, present);
+            }
+        }
+        if let Some(allocation) = self.allocations.get_mut(&id) {
+            allocation.retries = 0;
+        }
+        self.refresh_allocation(id);
+        self.worklist.insert(Subject::Allocation(id));
+    }
+
+    pub(super) fn entry_refused(&mut self, body: &outcome::EntryRefused) -> Result<(), &'static str> {
+        let (id, generation) = (AllocationId::from(body.allocation), Generation::from(body.generation));
+        let class = match body.class {
+            1 => RefusedClass::Duplicate,
+            2 => RefusedClass::Quota,
+            3 => RefusedClass::Gone,
+            4 => RefusedClass::Denied,
+            5 => RefusedClass::Malformed,
+            _ => return Err("its class is unknown"),
+        };
+        let Some(allocation) = self.allocations.get(&id) else { return Ok(()) };
+        let Some(item) = allocation.item(generation) else { return Ok(()) };
+        let going = allocation.removal(item).is_some() && class != RefusedClass::Duplicate;
+        match item.entry {
+            // The entry was seen meanwhile: an earlier request had made it.
+            Entry::Present { .. } | Entry::Deleting { .. } | Entry::Gone => {}
+            // An earlier request may still land, whatever became of this one.
+            Entry::Planned | Entry::Unknown { .. } | Entry::Refused { .. } if going => {
+                let unknown = Entry::Unknown { since: self.seq, looked: false, missed_ms: None };
+                self.put_entry(id, generation, if item.touched { unknown } else { Entry::Gone });
+            }
+            Entry::Planned | Entry::Unknown { .. } | Entry::Refused { .. } => {
+                self.put_entry(id, generation, Entry::Refused { since: self.seq, class, looked: false });
+                self.arm_retry(id);
+            }
+        }
+        self.refresh_allocation(id);
+        self.worklist.insert(Subject::Allocation(id));
+        Ok(())
+    }
+
+    pub(super) fn entry_unknown(&mut self, body: &outcome::EntryUnknown) {
+        let (id, generation) = (AllocationId::from(body.allocation), Generation::from(body.generation));
+        let Some(allocation) = self.allocations.get(&id) else { return };
+        let table = allocation.table.clone();
+        match allocation.item(generation).map(|item| &item.entry) {
+            Some(Entry::Present { .. } | Entry::Deleting { .. }) | None => {}
+            Some(Entry::Planned | Entry::Unknown { .. } | Entry::Refused { .. } | Entry::Gone) => {
+                let unknown = Entry::Unknown { since: self.seq, looked: false, missed_ms: None };
+                self.put_entry(id, generation, unknown);
+            }
+        }
+        let until = self.machine_ms.saturating_add(LATE_EFFECT_HORIZON_MS);
+        self.tables.or_default(table).watch_until_ms = until;
+        self.refresh_allocation(id);
+        self.worklist.insert(Subject::Allocation(id));
+    }
+
+    pub(super) fn entry_never_sent(&mut self, id: AllocationId, generation: Generation) {
+        let planned = self.allocations.get(&id).and_then(|allocation| allocation.item(generation));
+        if planned.is_some_and(|item| item.entry == Entry::Planned) {
+            self.put_entry(id, generation, Entry::Gone);
+            self.refresh_allocation(id);
+            self.worklist.insert(Subject::Allocation(id));
+        }
+    }
+
+    pub(super) fn delete_ended(&mut self, table: &TableId, entry: &EntryId, acknowledged: bool) {
+        let listed = self.tables.get_mut(table).and_then(|table| table.entries.get_mut(entry));
+        match listed {
+            Some(Listed::Stray(stray)) => {
+                stray.deleted = acknowledged;
+                self.refresh_stray(table, entry);
+            }
+            Some(Listed::Ours(id, generation)) => {
+                let (id, generation, since_ms) = (*id, *generation, self.machine_ms);
+                let deleting =
+                    Entry::Deleting { id: entry.clone(), since: self.seq, since_ms, acknowledged, missed_ms: None };
+                self.put_entry(id, generation, deleting);
+                self.refresh_allocation(id);
+            }
+            None => {}
+        }
+    }
+
+    /// Sets the pause after which what was refused may be decided again.
+    fn arm_retry(&mut self, id: AllocationId) {
+        let Some(allocation) = self.allocations.get_mut(&id) else { return };
+        if allocation.retry_ms.is_some() {
+            return;
+        }
+        let pause = RETRY_FIRST_MS.saturating_mul(1 << allocation.retries.min(6)).min(RETRY_LAST_MS);
+        let due = self.machine_ms.saturating_add(pause);
+        allocation.retries = allocation.retries.saturating_add(1);
+        allocation.retry_ms = Some(due);
+        self.timers.insert((due, Timer::Retry(id)));
+    }
+}

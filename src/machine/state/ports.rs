@@ -1,0 +1,61 @@
+//! Who keeps an external tuple from being free, and the bitmaps that follow from it.
+
+use std::net::Ipv4Addr;
+
+use crate::machine::identity::{AllocationId, Protocol, TableId};
+use crate::machine::state::{Hold, State, Subject, Timer};
+
+type External = (Ipv4Addr, Protocol, u16);
+
+impl State {
+    /// Changes who holds a tuple and brings the bitmap of its EIP up to date.
+    pub(super) fn change_hold(&mut self, tuple: External, change: impl FnOnce(&mut Hold)) {
+        let hold = self.holds.or_default(tuple);
+        change(hold);
+        let free = *hold == Hold::default();
+        if free {
+            self.holds.remove(&tuple);
+        }
+        let (address, protocol, port) = tuple;
+        let Some(id) = self.gateway_by_eip.get(&address) else { return };
+        let Some(gateway) = self.gateways.get_mut(id) else { return };
+        if let Some(eip) = gateway.eips.iter_mut().find(|eip| eip.address == address) {
+            if free && eip.range.contains(port) {
+                eip.ports_mut(protocol).give(port);
+            } else {
+                eip.ports_mut(protocol).take(port);
+            }
+        }
+        if free && let Some(table) = gateway.table.clone() {
+            self.worklist.insert(Subject::Queue(table));
+        }
+    }
+
+    pub(super) fn own(&mut self, tuple: External, owner: AllocationId) -> Result<(), &'static str> {
+        if self.holds.get(&tuple).is_some_and(|hold| hold.owner.is_some_and(|other| other != owner)) {
+            return Err("the external tuple belongs to another allocation");
+        }
+        self.change_hold(tuple, |hold| hold.owner = Some(owner));
+        Ok(())
+    }
+
+    /// Ends an ownership. A port that may have been in the table rests first.
+    pub(super) fn disown(&mut self, tuple: External, rests: bool) {
+        let due = self.machine_ms.saturating_add(self.settings.as_ref().map_or(0, |settings| settings.cooldown_ms));
+        let rests = rests && due > self.machine_ms;
+        if rests {
+            let (address, protocol, port) = tuple;
+            self.timers.insert((due, Timer::Cooldown(address, protocol, port)));
+        }
+        self.change_hold(tuple, |hold| {
+            hold.owner = None;
+            hold.resting_ms = if rests { Some(due) } else { hold.resting_ms };
+        });
+    }
+
+    /// Whether a table has been read in this term, so that what concerns it may be decided and sent.
+    #[must_use]
+    pub fn is_open(&self, table: &TableId) -> bool {
+        self.tables.get(table).is_some_and(|table| table.open)
+    }
+}

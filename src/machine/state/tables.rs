@@ -1,0 +1,410 @@
+//! Folding what listings of forward tables show and do not show.
+//!
+//! An entry is ours when its mark names a live allocation and all five of its tuple are those of one of its items,
+//! whatever the generation. Every other entry is a stray: marked, it stands for nothing and will be decided stale;
+//! unmarked, it is somebody else's and only its place is noted.
+
+use crate::machine::event::seen;
+use crate::machine::identity::{AllocationId, EntryId, Generation, Mark, Protocol, TableId, Tuple, protocol_of};
+use crate::machine::intent::Intent;
+use crate::machine::state::{Entry, Listed, RefusedClass, State, Stray, Subject};
+
+/// How long after an unanswered creation, or a change of leader, an effect may still show up (design.md §2.5).
+pub const LATE_EFFECT_HORIZON_MS: u64 = 15 * 60 * 1_000;
+
+/// How far apart two listings must be that prove the absence of what was not acknowledged as deleted (design.md §5).
+pub const ABSENCE_INTERVAL_MS: u64 = 60 * 1_000;
+
+/// Status numbers of [`seen::EntrySeen`].
+const STATUS_AVAILABLE: u8 = 1;
+
+impl State {
+    /// The entries that listings of a table show, with what each is to us.
+    pub fn listed(&self, table: &TableId) -> impl Iterator<Item = (&EntryId, &Listed)> {
+        self.tables.get(table).into_iter().flat_map(|table| table.entries.iter())
+    }
+
+    /// Until when a table is to be listed often.
+    #[must_use]
+    pub fn watch_until_ms(&self, table: &TableId) -> u64 {
+        self.tables.get(table).map_or(0, |table| table.watch_until_ms)
+    }
+
+    /// Whether a listing begun now would tell somebody something, beyond differences.
+    #[must_use]
+    pub fn is_awaited(&self, table: &TableId) -> bool {
+        self.tables.get(table).is_some_and(|table| !table.awaited.is_empty())
+    }
+
+    pub(super) fn entry_seen(&mut self, body: &seen::EntrySeen) {
+        let (table, id) = (TableId::from(body.table.as_str()), EntryId::from(body.entry.as_str()));
+        let mark = Mark::parse(&body.name).filter(|mark| self.settings.as_ref().is_some_and(|s| mark.is_of(s.cluster)));
+        if let Some(mark) = &mark {
+            let term = mark.generation.0.term.max(mark.allocation.0.term);
+            self.term_seen = self.term_seen.max(term);
+        }
+        let item = mark.as_ref().and_then(|mark| self.item_of(mark, &table, body));
+        let before = self.tables.or_default(table.clone()).entries.remove(&id);
+        match (before, item) {
+            (Some(Listed::Ours(allocation, generation)), Some(now)) if (allocation, generation) == now => {
+                self.tables.or_default(table).entries.insert(id, Listed::Ours(allocation, generation));
+                self.show(now, body);
+            }
+            (before, now) => {
+                match before {
+                    Some(Listed::Ours(allocation, generation)) => self.lose(allocation, generation),
+                    Some(Listed::Stray(stray)) => self.drop_stray(&table, &id, *stray),
+                    None => {}
+                }
+                match now {
+                    Some(now) => {
+                        self.tables.or_default(table).entries.insert(id, Listed::Ours(now.0, now.1));
+                        self.show(now, body);
+                    }
+                    None => self.add_stray(&table, &id, body, mark.is_some()),
+                }
+            }
+        }
+    }
+
+    fn item_of(&self, mark: &Mark, table: &TableId, body: &seen::EntrySeen) -> Option<(AllocationId, Generation)> {
+        let allocation = self.allocations.get(&mark.allocation)?;
+        let tuple = plain_tuple(body)?;
+        let ours = allocation.table == *table && mark.is_for(&allocation.pod);
+        let item = allocation.items.iter().find(|item| ours && allocation.tuple(item) == tuple)?;
+        Some((mark.allocation, item.generation))
+    }
+
+    /// A listing shows the entry of an item.
+    fn show(&mut self, (allocation, generation): (AllocationId, Generation), body: &seen::EntrySeen) {
+        let Some(item) = self.allocations.get(&allocation).and_then(|allocation| allocation.item(generation)) else {
+            return;
+        };
+        let available = body.status == STATUS_AVAILABLE;
+        let id = EntryId::from(body.entry.as_str());
+        let entry = match &item.entry {
+            Entry::Present { since, verified, .. } => {
+                Entry::Present { id, since: *since, available, verified: *verified, missed_ms: None }
+            }
+            Entry::Deleting { since, since_ms, acknowledged, .. } => {
+                Entry::Deleting { id, since: *since, since_ms: *since_ms, acknowledged: *acknowledged, missed_ms: None }
+            }
+            Entry::Planned | Entry::Unknown { .. } | Entry::Refused { .. } | Entry::Gone => {
+                Entry::Present { id, since: self.seq, available, verified: false, missed_ms: None }
+            }
+        };
+        self.put_entry(allocation, generation, entry);
+        self.refresh_allocation(allocation);
+        self.worklist.insert(Subject::Allocation(allocation));
+    }
+
+    /// The entry of an item is there no more, or is no more what it was.
+    pub(super) fn lose(&mut self, allocation: AllocationId, generation: Generation) {
+        self.put_entry(allocation, generation, Entry::Gone);
+        self.refresh_allocation(allocation);
+        self.worklist.insert(Subject::Allocation(allocation));
+    }
+
+    fn add_stray(&mut self, table: &TableId, id: &EntryId, body: &seen::EntrySeen, marked: bool) {
+        let stray = Stray {
+            name: body.name.as_str().into(),
+            external_ip: body.external_ip,
+            external_ports: body.external_ports,
+            internal_ip: body.internal_ip,
+            internal_ports: body.internal_ports,
+            protocol: protocol_of(body.protocol),
+            status: body.status,
+            marked,
+            stale: false,
+            deleted: false,
+            held: Vec::new(),
+        };
+        self.put_stray(table, id, stray);
+    }
+
+    pub(super) fn put_stray(&mut self, table_id: &TableId, id: &EntryId, stray: Stray) {
+        let table = self.tables.or_default(table_id.clone());
+        table.committed = table.committed.saturating_add(1);
+        for external in stray.external() {
+            table.strays_external.insert(external, id.clone());
+        }
+        if let Some(internal) = stray.internal() {
+            table.strays_internal.insert(internal, id.clone());
+        }
+        for external in stray.external() {
+            self.change_hold(external, |hold| hold.strangers = hold.strangers.saturating_add(1));
+        }
+        if stray.is_any() {
+            self.occupy(stray.external_ip, true);
+        }
+        if let Some(table) = self.tables.get_mut(table_id) {
+            table.entries.insert(id.clone(), Listed::Stray(Box::new(stray)));
+        }
+        self.refresh_stray(table_id, id);
+        self.worklist.insert(Subject::Stray(table_id.clone(), id.clone()));
+    }
+
+    fn drop_stray(&mut self, table_id: &TableId, id: &EntryId, mut stray: Stray) {
+        self.agenda.replace(&mut stray.held, Vec::new(), self.seq);
+        let table = self.tables.or_default(table_id.clone());
+        table.committed = table.committed.saturating_sub(1);
+        table.strays_going.remove(id);
+        for external in stray.external() {
+            table.strays_external.remove(&external);
+        }
+        if let Some(internal) = stray.internal() {
+            table.strays_internal.remove(&internal);
+        }
+        for external in stray.external() {
+            let owner = self.holds.get(&external).and_then(|hold| hold.owner);
+            self.change_hold(external, |hold| hold.strangers = hold.strangers.saturating_sub(1));
+            self.worklist.extend(owner.map(Subject::Allocation));
+        }
+        for owner in self.by_ip.get(&stray.internal_ip).cloned().unwrap_or_default() {
+            self.worklist.insert(Subject::Allocation(owner));
+        }
+        if stray.is_any() {
+            self.occupy(stray.external_ip, false);
+        }
+        self.worklist.insert(Subject::Queue(table_id.clone()));
+        self.refresh_table(table_id);
+    }
+
+    pub(super) fn entry_vanished(&mut self, table: &TableId, id: &EntryId) {
+        match self.tables.or_default(table.clone()).entries.remove(id) {
+            Some(Listed::Ours(allocation, generation)) => self.lose(allocation, generation),
+            Some(Listed::Stray(stray)) => self.drop_stray(table, id, *stray),
+            None => {}
+        }
+    }
+
+    pub(super) fn stale_decided(&mut self, table: &TableId, id: &EntryId) -> Result<(), &'static str> {
+        let entries = &mut self.tables.get_mut(table).ok_or("the table is not known")?.entries;
+        match entries.get_mut(id) {
+            Some(Listed::Stray(stray)) if stray.marked => stray.stale = true,
+            Some(Listed::Stray(_)) => return Err("the entry does not carry our mark"),
+            Some(Listed::Ours(..)) | None => return Err("the entry is not a stray"),
+        }
+        self.refresh_stray(table, id);
+        Ok(())
+    }
+
+    pub(super) fn entries_missed(&mut self, body: &seen::EntriesMissed) {
+        for generation in body.generations.iter().copied().map(Generation::from) {
+            let Some(id) = self.by_generation.get(&generation).copied() else { continue };
+            let Some(allocation) = self.allocations.get(&id) else { continue };
+            let Some(item) = allocation.item(generation) else { continue };
+            let entry = missed(&item.entry, allocation.removal(item).is_some(), body.began_ms);
+            self.put_entry(id, generation, entry);
+            self.refresh_allocation(id);
+            self.worklist.insert(Subject::Allocation(id));
+        }
+    }
+
+    pub(super) fn table_listed(&mut self, body: &seen::TableListed) {
+        let table = TableId::from(body.table.as_str());
+        let awaited = self.tables.get(&table).map(|table| table.awaited.clone()).unwrap_or_default();
+        for (id, generation) in awaited {
+            let Some(allocation) = self.allocations.get(&id) else { continue };
+            let Some(item) = allocation.item(generation) else { continue };
+            let removal = allocation.removal(item);
+            if let Some(entry) = looked_at(&item.entry, removal, body.began_seq, body.began_ms) {
+                self.put_entry(id, generation, entry);
+                self.refresh_allocation(id);
+                self.worklist.insert(Subject::Allocation(id));
+            }
+        }
+        for id in self.tables.get(&table).map(|table| table.strays_going.clone()).unwrap_or_default() {
+            self.refresh_stray(&table, &id);
+        }
+    }
+
+    pub(super) fn table_opened(&mut self, id: &TableId) {
+        let table = self.tables.or_default(id.clone());
+        table.open = true;
+        let strays = table.entries.iter().filter(|(_, listed)| matches!(listed, Listed::Stray(_)));
+        let subjects: Vec<_> = strays.map(|(entry, _)| Subject::Stray(id.clone(), entry.clone())).collect();
+        self.worklist.extend(subjects);
+        self.worklist.insert(Subject::Queue(id.clone()));
+        self.worklist.extend(self.unsettled.iter().copied().map(Subject::Allocation));
+        self.wake_undecided();
+    }
+
+    pub(super) fn table_gone(&mut self, id: &TableId) {
+        let Some(table) = self.tables.get(id) else { return };
+        let entries: Vec<EntryId> = table.entries.iter().map(|(entry, _)| entry.clone()).collect();
+        for entry in entries {
+            self.entry_vanished(id, &entry);
+        }
+        let allocations = self.allocations.iter().filter(|(_, allocation)| allocation.table == *id);
+        for allocation in allocations.map(|(allocation, _)| *allocation).collect::<Vec<_>>() {
+            let generations = self.allocations.get(&allocation).map(|a| a.items.iter().map(|i| i.generation).collect());
+            for generation in generations.unwrap_or_else(Vec::new) {
+                self.put_entry(allocation, generation, Entry::Gone);
+            }
+            self.refresh_allocation(allocation);
+            self.worklist.insert(Subject::Allocation(allocation));
+        }
+    }
+
+    /// Recomputes what is wanted of a stray.
+    pub(super) fn refresh_stray(&mut self, table_id: &TableId, id: &EntryId) {
+        let Some(table) = self.tables.get_mut(table_id) else { return };
+        let Some(Listed::Stray(stray)) = table.entries.get_mut(id) else { return };
+        let wanted = match (stray.stale, stray.deleted) {
+            (true, false) => vec![Intent::Unbind { table: table_id.clone(), entry: id.clone() }],
+            (true, true) | (false, _) => Vec::new(),
+        };
+        if stray.deleted {
+            table.strays_going.insert(id.clone());
+        } else {
+            table.strays_going.remove(id);
+        }
+        self.agenda.replace(&mut stray.held, wanted, self.seq);
+        self.refresh_table(table_id);
+    }
+}
+
+impl Stray {
+    /// The external tuples that it occupies. `Any` occupies the address, which makes the EIP unusable instead.
+    pub(crate) fn external(&self) -> Vec<(std::net::Ipv4Addr, Protocol, u16)> {
+        let (first, last) = self.external_ports;
+        let protocols: &[Protocol] = match &self.protocol {
+            Some(protocol) => std::slice::from_ref(protocol),
+            None => &Protocol::ALL,
+        };
+        let ports = || (first..=last).filter(|port| *port != 0);
+        protocols.iter().flat_map(|protocol| ports().map(|port| (self.external_ip, *protocol, port))).collect()
+    }
+
+    fn internal(&self) -> Option<(std::net::Ipv4Addr, Protocol, u16)> {
+        let (first, last) = self.internal_ports;
+        (first == last && first != 0).then_some((self.internal_ip, self.protocol?, first))
+    }
+
+    /// It maps whole addresses (DNAT IP mapping).
+    pub(crate) fn is_any(&self) -> bool {
+        self.external_ports == (0, 0)
+    }
+}
+
+fn plain_tuple(body: &seen::EntrySeen) -> Option<Tuple> {
+    let one = |(first, last): (u16, u16)| (first == last && first != 0).then_some(first);
+    Some(Tuple {
+        external_ip: body.external_ip,
+        external_port: one(body.external_ports)?,
+        internal_ip: body.internal_ip,
+        internal_port: one(body.internal_ports)?,
+        protocol: protocol_of(body.protocol)?,
+    })
+}
+
+/// What is known of an entry that a complete listing does not show.
+fn missed(entry: &Entry, going: bool, began_ms: u64) -> Entry {
+    let proven = |first: &Option<u64>| first.is_some_and(|first| began_ms >= first.saturating_add(ABSENCE_INTERVAL_MS));
+    let first = |first: &Option<u64>| Some(first.unwrap_or(began_ms));
+    match entry {
+        Entry::Unknown { missed_ms, .. } if going && proven(missed_ms) => Entry::Gone,
+        Entry::Unknown { since, missed_ms, .. } => {
+            Entry::Unknown { since: *since, looked: true, missed_ms: first(missed_ms) }
+        }
+        Entry::Refused { since, class, .. } => Entry::Refused { since: *since, class: *class, looked: true },
+        Entry::Present { missed_ms, .. } if proven(missed_ms) => Entry::Gone,
+        Entry::Present { id, since, available, verified, missed_ms } => Entry::Present {
+            id: id.clone(),
+            since: *since,
+            available: *available,
+            verified: *verified,
+            missed_ms: first(missed_ms),
+        },
+        Entry::Deleting { acknowledged: true, .. } => Entry::Gone,
+        Entry::Deleting { missed_ms, .. } if proven(missed_ms) => Entry::Gone,
+        Entry::Deleting { id, since, since_ms, acknowledged, missed_ms } => Entry::Deleting {
+            id: id.clone(),
+            since: *since,
+            since_ms: *since_ms,
+            acknowledged: *acknowledged,
+            missed_ms: first(missed_ms),
+        },
+        Entry::Planned | Entry::Gone => entry.clone(),
+    }
+}
+
+/// What a complete listing tells of an awaited entry that it did not miss; `None` if nothing new.
+fn looked_at(entry: &Entry, removal: Option<u64>, began_seq: u64, began_ms: u64) -> Option<Entry> {
+    match entry {
+        Entry::Refused { since, class: RefusedClass::Duplicate, looked: false } if *since <= began_seq => {
+            Some(Entry::Refused { since: *since, class: RefusedClass::Duplicate, looked: true })
+        }
+        Entry::Present { id, since, available, verified: false, missed_ms: None }
+            if *since <= began_seq && removal.is_some_and(|removal| removal <= began_seq) =>
+        {
+            Some(Entry::Present {
+                id: id.clone(),
+                since: *since,
+                available: *available,
+                verified: true,
+                missed_ms: None,
+            })
+        }
+        // Still shown: an unanswered deletion did not happen, an acknowledged one was not carried out for a long time.
+        Entry::Deleting { id, since, since_ms, acknowledged, missed_ms: None }
+            if *since <= began_seq && (!acknowledged || began_ms >= since_ms.saturating_add(ABSENCE_INTERVAL_MS)) =>
+        {
+            Some(Entry::Present { id: id.clone(), since: *since, available: false, verified: true, missed_ms: None })
+        }
+        Entry::Planned
+        | Entry::Unknown { .. }
+        | Entry::Refused { .. }
+        | Entry::Present { .. }
+        | Entry::Deleting { .. }
+        | Entry::Gone => None,
+    }
+}
+
+impl State {
+    /// The generations of a table whose absence from a complete listing begun at `began` would tell something.
+    ///
+    /// A listing speaks only of what was last written before it began.
+    pub fn absence_matters(
+        &self,
+        table: &TableId,
+        began_seq: u64,
+        began_ms: u64,
+    ) -> Vec<(Generation, Option<EntryId>)> {
+        let Some(table) = self.tables.get(table) else { return Vec::new() };
+        let known = table.entries.iter().filter_map(|(_, listed)| match listed {
+            Listed::Ours(allocation, generation) => Some((*allocation, *generation)),
+            Listed::Stray(_) => None,
+        });
+        let candidates: std::collections::BTreeSet<_> = known.chain(table.awaited.iter().copied()).collect();
+        candidates
+            .into_iter()
+            .filter_map(|(id, generation)| self.would_tell(id, generation, began_seq, began_ms))
+            .collect()
+    }
+
+    fn would_tell(
+        &self,
+        id: AllocationId,
+        generation: Generation,
+        began_seq: u64,
+        began_ms: u64,
+    ) -> Option<(Generation, Option<EntryId>)> {
+        let allocation = self.allocations.get(&id)?;
+        let item = allocation.item(generation)?;
+        let again =
+            |missed: &Option<u64>| missed.is_none_or(|first| began_ms >= first.saturating_add(ABSENCE_INTERVAL_MS));
+        let removal = allocation.removal(item).is_some();
+        let (since, tells, entry) = match &item.entry {
+            Entry::Unknown { since, looked, missed_ms } => (*since, !looked || (removal && again(missed_ms)), None),
+            Entry::Refused { since, looked, .. } => (*since, !looked, None),
+            Entry::Present { id, since, missed_ms, .. } => (*since, again(missed_ms), Some(id.clone())),
+            Entry::Deleting { id, since, acknowledged, missed_ms, .. } => {
+                (*since, *acknowledged || again(missed_ms), Some(id.clone()))
+            }
+            Entry::Planned | Entry::Gone => return None,
+        };
+        (since <= began_seq && tells).then_some((generation, entry))
+    }
+}

@@ -1,0 +1,219 @@
+//! What follows from the facts and is not yet so: the intents of one subject, recomputed whenever a fact touches it.
+//!
+//! The order of effects of design.md §5 is this file. Up: claim, entries, status, note on the pod. Down: status and note
+//! withdrawn, each entry seen once more and deleted by id, its absence proven, then the claim.
+
+use crate::machine::demand::{Demand, Note, Phase as NotePhase, WaitReason};
+use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId};
+use crate::machine::intent::Intent;
+use crate::machine::state::{
+    Allocation, Claim, Entry, Item, Phase, Pod, Published, RefusedClass, Standing, State, StrangeClaim, Table,
+};
+
+impl State {
+    /// Recomputes what is wanted of an allocation, and what of it the next listing must tell.
+    pub(super) fn refresh_allocation(&mut self, id: AllocationId) {
+        let Some(allocation) = self.allocations.get(&id) else { return };
+        let quiet = self.is_quiet(allocation);
+        let wanted = intents_of(id, allocation, quiet);
+        let awaited: Vec<_> =
+            allocation.items.iter().map(|item| (item.generation, awaits(allocation, item, quiet))).collect();
+        let table_id = allocation.table.clone();
+        let awaits_any = awaited.iter().any(|(_, awaits)| *awaits);
+        let hashed = self.hash_of(id, allocation);
+        let Some(allocation) = self.allocations.get_mut(&id) else { return };
+        self.digest.replace(allocation.hashed, hashed);
+        allocation.hashed = hashed;
+        self.agenda.replace(&mut allocation.held, wanted, self.seq);
+        if allocation.held.is_empty() && !awaits_any && allocation.phase == Phase::Live {
+            self.unsettled.remove(&id);
+        } else {
+            self.unsettled.insert(id);
+        }
+        let table = self.tables.or_default(table_id.clone());
+        for (generation, awaits) in awaited {
+            if awaits {
+                table.awaited.insert((id, generation));
+            } else {
+                table.awaited.remove(&(id, generation));
+            }
+        }
+        self.refresh_table(&table_id);
+    }
+
+    /// Nobody is told of the mapping any more: the status shows nothing and the pod's note does not say ready.
+    fn is_quiet(&self, allocation: &Allocation) -> bool {
+        let ready = |pod: &Pod| pod.noted_unsure || matches!(pod.noted.phase, NotePhase::Ready | NotePhase::Kept);
+        allocation.published == Published::Nothing && !self.pods.get(&allocation.pod).is_some_and(ready)
+    }
+
+    pub(super) fn refresh_table(&mut self, id: &TableId) {
+        let Some(table) = self.tables.get_mut(id) else { return };
+        let wanted = observe(id, table);
+        self.agenda.replace(&mut table.held, wanted, self.seq);
+    }
+
+    pub(super) fn refresh_claim(&mut self, key: &PodKey) {
+        let Some(claim) = self.claims.get_mut(key) else { return };
+        let wanted = drop_ghost(key, claim);
+        self.agenda.replace(&mut claim.held, wanted, self.seq);
+    }
+
+    pub(super) fn refresh_pod(&mut self, uid: &PodUid) {
+        let Some(pod) = self.pods.get(uid) else { return };
+        let wanted = self.intents_of_pod(uid, pod);
+        if wanted.iter().any(|intent| matches!(intent, Intent::MarkPod { .. })) {
+            self.marking.insert(uid.clone());
+        } else {
+            self.marking.remove(uid);
+        }
+        let Some(pod) = self.pods.get_mut(uid) else { return };
+        self.agenda.replace(&mut pod.held, wanted, self.seq);
+    }
+
+    fn intents_of_pod(&self, uid: &PodUid, pod: &Pod) -> Vec<Intent> {
+        let mut wanted = Vec::new();
+        let asks = matches!(pod.demand, Demand::On { .. }) && pod.barred.is_none() && pod.ended.is_none();
+        if let (Some(ip), true) = (pod.ip, asks && pod.grace_ends_ms.is_none())
+            && !matches!(self.addresses.get(&ip), Some(super::Address::Known(_)))
+        {
+            wanted.push(Intent::Locate { ip });
+        }
+        let note = self.note_of(pod);
+        if pod.noted_unsure || note != pod.noted {
+            wanted.push(Intent::MarkPod { pod: uid.clone(), note });
+        }
+        wanted
+    }
+
+    /// What the pod should say. What was never said is not begun for a passing state.
+    fn note_of(&self, pod: &Pod) -> Note {
+        let silent = pod.noted == Note::SILENT && !pod.noted_unsure;
+        match &pod.standing {
+            Standing::Allocated(id) => {
+                let allocation = self.allocations.get(id);
+                let ready = allocation.is_some_and(|allocation| {
+                    allocation.phase == Phase::Live && allocation.published == Published::Content(allocation.revision)
+                });
+                let phase = match (ready, &pod.demand) {
+                    (true, Demand::Kept | Demand::Refused(_)) => NotePhase::Kept,
+                    (true, Demand::On { .. } | Demand::Off) => NotePhase::Ready,
+                    (false, _) if silent => return Note::SILENT,
+                    (false, _) => NotePhase::Pending,
+                };
+                Note { allocation: *id, ..Note::of(phase) }
+            }
+            Standing::Waiting { reason: WaitReason::GatewayNotRead, .. } if silent => Note::SILENT,
+            Standing::Waiting { reason, .. } => Note { reason: reason.number(), ..Note::of(NotePhase::Waiting) },
+            Standing::Refused(reason) => Note { reason: reason.number(), ..Note::of(NotePhase::Refused) },
+            Standing::Open if pod.gate && matches!(pod.demand, Demand::Off) => Note::of(NotePhase::NotRequested),
+            Standing::Open if silent => Note::SILENT,
+            Standing::Open if matches!(pod.demand, Demand::Off) => Note::SILENT,
+            Standing::Open => Note::of(NotePhase::Pending),
+        }
+    }
+}
+
+/// The intents of an allocation.
+pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool) -> Vec<Intent> {
+    let mut wanted = Vec::new();
+    let current = allocation.claim == Claim::Written(allocation.revision);
+    let live = allocation.phase == Phase::Live;
+    if live && !current && allocation.claim != Claim::Refused && !allocation.claim_deleting {
+        wanted.push(Intent::WriteClaim { allocation: id, revision: allocation.revision });
+    }
+    let complete = live && allocation.all_available();
+    let content = Published::Content(allocation.revision);
+    match (complete, allocation.published) {
+        (true, published) if current && published != content => {
+            wanted.push(Intent::Publish { allocation: id, revision: allocation.revision });
+        }
+        (false, Published::Content(_) | Published::Unknown) => wanted.push(Intent::Withdraw { allocation: id }),
+        (true, _) | (false, Published::Nothing) => {}
+    }
+    for item in &allocation.items {
+        wanted.extend(intent_of(id, allocation, item, current, quiet));
+    }
+    let over = allocation.items.iter().all(|item| item.entry == Entry::Gone);
+    if matches!(allocation.phase, Phase::Releasing { .. }) && over && allocation.published == Published::Nothing {
+        wanted.push(Intent::ReleaseClaim { allocation: id });
+    }
+    wanted
+}
+
+fn intent_of(id: AllocationId, allocation: &Allocation, item: &Item, current: bool, quiet: bool) -> Option<Intent> {
+    let table = || allocation.table.clone();
+    let generation = item.generation;
+    if allocation.removal(item).is_none() {
+        let send = matches!(item.entry, Entry::Planned | Entry::Unknown { looked: true, .. });
+        return (send && current).then(|| Intent::Bind { table: table(), allocation: id, generation });
+    }
+    match &item.entry {
+        Entry::Planned => Some(Intent::Forgo { allocation: id, generation }),
+        Entry::Present { id: entry, verified: true, .. } if may_go(allocation, item, quiet) => {
+            Some(Intent::Unbind { table: table(), entry: entry.clone() })
+        }
+        Entry::Unknown { .. }
+        | Entry::Refused { .. }
+        | Entry::Present { .. }
+        | Entry::Deleting { .. }
+        | Entry::Gone => None,
+    }
+}
+
+/// An entry goes only when nobody is told of it any more. An item that the pod dropped is told of until the status
+/// shows the content without it.
+fn may_go(allocation: &Allocation, item: &Item, quiet: bool) -> bool {
+    match allocation.phase {
+        Phase::Live => {
+            let content = Published::Content(allocation.revision);
+            item.leaving && (allocation.published == Published::Nothing || allocation.published == content)
+        }
+        Phase::Rebinding { .. } | Phase::Releasing { .. } => quiet,
+    }
+}
+
+/// Whether the next listing must tell something about an item.
+pub(crate) fn awaits(allocation: &Allocation, item: &Item, quiet: bool) -> bool {
+    let going = allocation.removal(item).is_some();
+    match &item.entry {
+        Entry::Unknown { looked, .. } => !looked || going,
+        Entry::Refused { class: RefusedClass::Duplicate, looked, .. } => !looked,
+        Entry::Present { verified: false, .. } if going => may_go(allocation, item, quiet),
+        Entry::Present { available, missed_ms, .. } => !going && (!available || missed_ms.is_some()),
+        Entry::Deleting { .. } => true,
+        Entry::Planned | Entry::Refused { .. } | Entry::Gone => false,
+    }
+}
+
+/// The intents of a table.
+pub(crate) fn observe(id: &TableId, table: &Table) -> Vec<Intent> {
+    let unclear = !table.awaited.is_empty() || !table.strays_going.is_empty();
+    if unclear { vec![Intent::Observe { table: id.clone() }] } else { Vec::new() }
+}
+
+/// The intents of a claim that is not ours.
+pub(crate) fn drop_ghost(key: &PodKey, claim: &StrangeClaim) -> Vec<Intent> {
+    if claim.ghost { vec![Intent::DropClaim { key: key.clone(), uid: claim.uid.clone() }] } else { Vec::new() }
+}
+
+impl State {
+    /// The agenda as it would be if it were computed anew, without the events on which the intents rest.
+    #[must_use]
+    pub fn agenda_recomputed(&self) -> std::collections::BTreeSet<Intent> {
+        let allocations =
+            self.allocations.iter().flat_map(|(id, allocation)| intents_of(*id, allocation, self.is_quiet(allocation)));
+        let pods = self.pods.iter().flat_map(|(uid, pod)| self.intents_of_pod(uid, pod));
+        let tables = self.tables.iter().flat_map(|(id, table)| observe(id, table));
+        let claims = self.claims.iter().flat_map(|(key, claim)| drop_ghost(key, claim));
+        let strays = self.tables.iter().flat_map(|(id, table)| {
+            table.entries.iter().filter_map(|(entry, listed)| match listed {
+                super::Listed::Stray(stray) if stray.stale && !stray.deleted => {
+                    Some(Intent::Unbind { table: id.clone(), entry: entry.clone() })
+                }
+                super::Listed::Stray(_) | super::Listed::Ours(..) => None,
+            })
+        });
+        allocations.chain(pods).chain(tables).chain(claims).chain(strays).collect()
+    }
+}
