@@ -141,7 +141,7 @@ pub enum Error {
 
 /// One key that cannot be used as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key} {}{}: {reason}; {remedy}", value.as_ref().map_or("is missing".to_owned(), |value| format!("is {value}")), At(*place))]
+#[error("{key} {}{}: {reason}; {remedy}", Is(value.as_deref()), At(*place))]
 pub struct Refusal {
     /// Path of the key.
     pub key: String,
@@ -377,5 +377,16 @@ struct At(Option<Place>);
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |place| write!(f, " ({place})"))
+    }
+}
+
+struct Is<'a>(Option<&'a str>);
+
+impl fmt::Display for Is<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("is missing"),
+            Some(value) => write!(f, "is {value}"),
+        }
     }
 }

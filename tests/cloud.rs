@@ -337,7 +337,7 @@ fn entries_are_read_with_every_shape_of_port_protocol_and_status() {
         entry("a", ("80", "25"), "tcp", "Available").replace("139.79.0.1", "139.79.XX.XX"),
         entry("a", ("80", "25"), "tcp", "Available").replace("ForwardEntryId", "EntryId"),
     ] {
-        let error = list(&[broken.clone()]).expect_err(&broken);
+        let error = list(std::slice::from_ref(&broken)).expect_err(&broken);
         assert_eq!((error.class, error.code.as_str()), (ErrorClass::Unknown, "undecodable"), "{error}");
     }
 }

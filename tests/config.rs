@@ -177,9 +177,16 @@ fn second_pool(lines: &str) -> String {
 
 const POOL_2: &str = "{natgwId: ngw-1, portRangeStart: 1000, portRangeEnd: 2000, eips: [203.0.113.7]}";
 
+/// Each of the files is refused with exactly these words: key, value, place, reason, remedy.
+fn refused<const N: usize>(files: [(String, &str); N]) {
+    for (yaml, expected) in files {
+        assert_eq!(refusal(&yaml), expected, "{yaml}");
+    }
+}
+
 #[test]
-fn broken_files_are_refused_with_key_value_place_reason_and_remedy() {
-    for (yaml, expected) in [
+fn missing_keys_placeholders_and_unknown_keys_are_refused() {
+    refused([
         (
             SMALL.replace("vpcID: vpc-1\n", ""),
             "vpcID is missing: it has to be set; set it to the VPC of the cluster, vpc-...",
@@ -194,6 +201,18 @@ fn broken_files_are_refused_with_key_value_place_reason_and_remedy() {
             "vpcId is \"vpc-1\" (line 3, column 1): no such key is known; remove it or use one of clusterID, \
              regionID, vpcID, enableControllers, networkController, credential, journal, leaderElection",
         ),
+        (
+            SMALL.replace("natGwPool", "natGwPools"),
+            "networkController.natGwPools is a list of 1 (line 5, column 3): no such key is known; remove it or use \
+             one of natGwPool, portCooldown, fixedRetention, repairPolicy, resyncInterval, \
+             customStatefulWorkloadKinds, portBreak, adopt",
+        ),
+    ]);
+}
+
+#[test]
+fn pools_without_a_sound_range_or_in_each_others_way_are_refused() {
+    refused([
         (
             SMALL.replace("512", "0"),
             "networkController.natGwPool[0].portRangeStart is 0 (line 7, column 23): it is no port; use a number from \
@@ -252,6 +271,12 @@ fn broken_files_are_refused_with_key_value_place_reason_and_remedy() {
             "networkController.natGwPool[0].excludePorts[0] is \"610-600\" (line 9, column 22): it is neither a port \
              nor a range; use a number or a range such as \"600-610\"",
         ),
+    ]);
+}
+
+#[test]
+fn durations_and_choices_that_mean_nothing_are_refused() {
+    refused([
         (
             network("  portCooldown: 30"),
             "networkController.portCooldown is 30 (line 5, column 17): the unit is missing; write a number and a \
@@ -281,6 +306,12 @@ fn broken_files_are_refused_with_key_value_place_reason_and_remedy() {
             "networkController.adopt is \"yes\" (line 5, column 10): it is neither true nor false; write true or \
              false without quotes",
         ),
+    ]);
+}
+
+#[test]
+fn controllers_times_of_the_lease_and_half_a_key_pair_are_refused() {
+    refused([
         (
             format!("{SMALL}enableControllers: [eip]\n"),
             "enableControllers is a list of 1 (line 9, column 20): natgw is not among the controllers; add natgw to \
@@ -310,15 +341,7 @@ fn broken_files_are_refused_with_key_value_place_reason_and_remedy() {
             "credential.accessSecret is missing: accessKey is set without it; set both, or leave both empty to use a \
              RAM role",
         ),
-        (
-            SMALL.replace("natGwPool", "natGwPools"),
-            "networkController.natGwPools is a list of 1 (line 5, column 3): no such key is known; remove it or use \
-             one of natGwPool, portCooldown, fixedRetention, repairPolicy, resyncInterval, \
-             customStatefulWorkloadKinds, portBreak, adopt",
-        ),
-    ] {
-        assert_eq!(refusal(&yaml), expected, "{yaml}");
-    }
+    ]);
 }
 
 #[test]

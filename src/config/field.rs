@@ -63,7 +63,7 @@ impl<'a> Field<'a> {
         &self,
         known: &[&str],
         foreign: impl Fn(&str) -> bool,
-        mut others: impl FnMut(Field<'a>),
+        mut others: impl FnMut(Self),
     ) -> Result<Section<'a>, Error> {
         let mut entries = Vec::new();
         let map = match self.value() {
@@ -73,14 +73,14 @@ impl<'a> Field<'a> {
         };
         for (key, node) in map {
             let Value::Text(name) = &key.value else {
-                let field = Field { path: self.path.clone(), node: Some(key) };
+                let field = Self { path: self.path.clone(), node: Some(key) };
                 return Err(field.refuse("it is used as a key", "use names as keys"));
             };
             let path = join(&self.path, name);
             if known.contains(&name.as_str()) {
                 entries.push((name.as_str(), node));
             } else if foreign(name) {
-                others(Field { path, node: Some(node) });
+                others(Self { path, node: Some(node) });
             } else {
                 let place = Some(key.place);
                 let (value, reason) = (Some(node.value.to_string()), "no such key is known".to_owned());
@@ -92,11 +92,11 @@ impl<'a> Field<'a> {
     }
 
     /// The items of a list. Absent: none.
-    pub(super) fn list(&self, items_max: usize) -> Result<Vec<Field<'a>>, Error> {
+    pub(super) fn list(&self, items_max: usize) -> Result<Vec<Self>, Error> {
         match self.value() {
             None => Ok(Vec::new()),
             Some(Value::List(items)) if items.len() <= items_max => {
-                let item = |(index, node)| Field { path: format!("{}[{index}]", self.path), node: Some(node) };
+                let item = |(index, node)| Self { path: format!("{}[{index}]", self.path), node: Some(node) };
                 Ok(items.iter().enumerate().map(item).collect())
             }
             Some(Value::List(_)) => Err(self.refuse("it is too long", format!("list at most {items_max}"))),
