@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request as HttpRequest, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -226,7 +226,7 @@ struct Room {
 
 impl<C: Clock> Cloud<C> {
     fn open(clock: C, options: Options) -> Result<Self, Error> {
-        let (files, saved) = Files::open(options.ledger, options.state)?;
+        let (mut files, saved) = Files::open(options.ledger, options.state)?;
         let faults = || options.faults.iter().fold(Faults::none(), |faults, (kind, rate)| faults.with(*kind, *rate));
         let vpc = match saved {
             None => Vpc::new(options.world, options.behaviour, faults(), options.seed),
@@ -240,6 +240,8 @@ impl<C: Clock> Cloud<C> {
                 vpc
             }
         };
+        // At once: a start that changes nothing else must not give out the next start's RequestIds either.
+        files.write(clock.wall_ms(), &[], Some(&vpc))?;
         let room = Room {
             began_ms: vpc.now_ms(),
             vpc,
@@ -344,14 +346,13 @@ async fn answer<C: Clock>(
     request: HttpRequest,
 ) -> Response {
     let (head, body) = request.into_parts();
-    let method = if head.method == Method::HEAD { Method::GET } else { head.method };
     let mut parameters = pairs(head.uri.query().unwrap_or_default().as_bytes());
     match to_bytes(body, BODY_BYTES_MAX).await {
         Ok(body) if is_form(&head.headers) => parameters.extend(pairs(&body)),
         Ok(_) => {}
         Err(_) => return response(StatusCode::PAYLOAD_TOO_LARGE, Body::empty()),
     }
-    let Some(Spoken { status, throttled, body }) = cloud.attend(method.as_str(), parameters) else {
+    let Some(Spoken { status, throttled, body }) = cloud.attend(head.method.as_str(), parameters) else {
         line.cut();
         return response(StatusCode::SERVICE_UNAVAILABLE, Body::empty());
     };
@@ -380,6 +381,3 @@ fn is_form(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     kind.is_none_or(|kind| kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded"))
 }
-
-#[cfg(test)]
-mod tests {}
