@@ -1,7 +1,10 @@
 //! natgw.
 pub mod cloud;
+pub mod cluster;
 #[cfg(feature = "adapters")]
 pub mod config;
+pub mod controller;
+pub mod executor;
 pub mod machine;
 pub mod ports;
 pub mod sandbox;

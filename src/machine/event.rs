@@ -14,6 +14,7 @@ pub mod decided;
 pub mod outcome;
 pub mod seen;
 pub mod timer;
+pub mod words;
 
 use serde::Serialize;
 

@@ -96,6 +96,8 @@ pub struct MappedPort {
 pub struct Publication {
     /// Namespace and name.
     pub key: PodKey,
+    /// The allocation that the claim annotation must name.
+    pub allocation: AllocationId,
     /// The mapping with the id of each entry, in order; `None` withdraws.
     pub mapping: Option<(Mapping, Vec<EntryId>)>,
     /// Why there is none: a word and a sentence for the condition.

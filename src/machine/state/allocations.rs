@@ -54,6 +54,7 @@ impl State {
             items,
             phase: Phase::Live,
             claim: if claimed { Claim::Written(self.seq) } else { Claim::Absent },
+            claim_uid: strange.map(|strange| (strange.uid, self.seq)),
             claim_deleting: false,
             revision: self.seq,
             published: if claimed { Published::Unknown } else { Published::Nothing },

@@ -126,7 +126,7 @@ impl State {
 
     fn fold_outcome(&mut self, event: &Event) -> Result<(), &'static str> {
         match event {
-            Event::ClaimWritten(body) => self.claim_written(body.allocation.into(), body.revision),
+            Event::ClaimWritten(body) => self.claim_written(body),
             Event::ClaimRefused(body) => self.claim_refused(body.allocation.into()),
             Event::ClaimReleased(body) => self.claim_released(body.allocation.into())?,
             Event::StatusWritten(body) => self.published(body.allocation.into(), Published::Content(body.revision)),

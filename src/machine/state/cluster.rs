@@ -47,6 +47,7 @@ impl State {
 
     fn update_pod(&mut self, uid: &PodUid, pod: &mut Pod, seen: &seen::PodSeen) {
         pod.seen = fingerprint(seen);
+        pod.seen_at = self.seq;
         pod.ip = seen.ip;
         pod.gate = seen.gate;
         let declared = &seen.ports;
@@ -128,19 +129,20 @@ impl State {
     pub(super) fn waited(&mut self, body: &decided::Waited) -> Result<(), &'static str> {
         let uid = PodUid::from(body.pod.as_str());
         let reason = WaitReason::from_number(body.reason).ok_or("its reason is unknown")?;
-        let pod = self.pods.get_mut(&uid).ok_or("the pod is not known")?;
+        let mut pod = self.pods.remove(&uid).ok_or("the pod is not known")?;
         let queue = body.table.as_deref().map(TableId::from);
         if matches!(pod.standing, Standing::Allocated(_)) {
             return Err("the pod has an allocation");
         }
+        self.leave_queue(&uid, &mut pod);
         if let Some(table) = &queue {
             let arrival = pod.arrival.ok_or("the pod has not asked")?;
             self.tables.get_mut(table).ok_or("the table is not known")?.queue.insert(arrival, uid.clone());
-            self.undecided.remove(&uid);
         } else {
             self.undecided.insert(uid.clone());
         }
         pod.standing = Standing::Waiting { reason, queue };
+        self.pods.insert(uid.clone(), pod);
         self.refresh_pod(&uid);
         Ok(())
     }
@@ -214,6 +216,7 @@ impl State {
         if let Some(allocation) = self.allocations.get_mut(&id) {
             // A claim that is being deleted ends the allocation; decide reads this.
             allocation.claim_deleting = seen.deleting;
+            allocation.claim_uid = Some((seen.uid.as_str().into(), self.seq));
             if allocation.published == Published::Unknown && !seen.published {
                 allocation.published = Published::Nothing;
             }
@@ -229,7 +232,12 @@ impl State {
         }
         if let Some(id) = self.by_name.get(&key).copied() {
             if let Some(allocation) = self.allocations.get_mut(&id) {
+                // It may be the claim of an earlier allocation of this name.
+                if allocation.claim_uid.as_ref().is_some_and(|(uid, _)| **uid != *body.uid) {
+                    return self.wake_name(&key);
+                }
                 allocation.claim = Claim::Absent;
+                allocation.claim_uid = None;
                 allocation.claim_deleting = false;
                 allocation.published = Published::Nothing;
             }
@@ -278,6 +286,7 @@ fn new_pod(seen: &seen::PodSeen) -> Pod {
     Pod {
         key: PodKey::new(seen.namespace.as_str(), seen.name.as_str()),
         seen: 0,
+        seen_at: 0,
         ip: None,
         demand: Demand::Off,
         barred: None,

@@ -12,9 +12,11 @@ const RETRY_FIRST_MS: u64 = 5_000;
 const RETRY_LAST_MS: u64 = 300_000;
 
 impl State {
-    pub(super) fn claim_written(&mut self, id: AllocationId, revision: u64) {
+    pub(super) fn claim_written(&mut self, body: &outcome::ClaimWritten) {
+        let id = AllocationId::from(body.allocation);
         if let Some(allocation) = self.allocations.get_mut(&id) {
-            allocation.claim = Claim::Written(revision);
+            allocation.claim = Claim::Written(body.revision);
+            allocation.claim_uid = Some((body.uid.as_str().into(), self.seq));
         }
         self.refresh_allocation(id);
         self.worklist.insert(Subject::Allocation(id));

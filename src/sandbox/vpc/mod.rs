@@ -17,7 +17,7 @@ mod port;
 mod refusal;
 mod reply;
 mod request;
-mod rng;
+pub(in crate::sandbox) mod rng;
 mod table;
 mod tokens;
 mod world;

@@ -364,7 +364,13 @@ impl Cidr {
         u32::from(address) & mask(self.prefix) == u32::from(self.network)
     }
 
-    fn size(self) -> u32 {
+    /// The first address of the block.
+    pub(in crate::sandbox) const fn first(self) -> Ipv4Addr {
+        self.network
+    }
+
+    /// How many addresses it has; one less for the block of all.
+    pub(in crate::sandbox) fn size(self) -> u32 {
         1_u32.checked_shl(u32::from(32_u8.saturating_sub(self.prefix))).unwrap_or(u32::MAX)
     }
 

@@ -1,0 +1,28 @@
+//! The adapter to Kubernetes. It encodes, sends and decodes, and decides nothing.
+//!
+//! [`poddnat`] and [`pod`] are the wire shapes: pure, without any client, so that the simulated cluster keeps exactly
+//! what an API server would.
+
+pub mod pod;
+pub mod poddnat;
+
+/// A moment as the API server writes it in `creationTimestamp`: RFC 3339, UTC, whole seconds.
+///
+/// A moment outside the years that can be written becomes 1970-01-01, for these times are for display only.
+#[must_use]
+pub fn timestamp(wall_ms: i64) -> String {
+    let moment = jiff::Timestamp::from_second(wall_ms.div_euclid(1000)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    moment.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::timestamp;
+
+    #[test]
+    fn times_are_cut_to_seconds() {
+        assert_eq!(timestamp(1_695_180_404_999), "2023-09-20T03:26:44Z");
+        assert_eq!(timestamp(-1), "1969-12-31T23:59:59Z");
+        assert_eq!(timestamp(i64::MAX), "1970-01-01T00:00:00Z");
+    }
+}

@@ -1,0 +1,212 @@
+//! The claim annotation: JSON with stable field order, what a leader without history needs.
+//!
+//! Stamps are `term.n` as in the mark. What does not hold together is refused whole: half a claim is worse than none.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Spec;
+use crate::machine::demand::ENTRIES_MAX;
+use crate::machine::event::decided::Item;
+use crate::machine::event::seen::Claim;
+use crate::machine::identity::{Protocol, Stamp};
+use crate::ports::cluster::{MappedPort, Mapping};
+
+/// The longest annotation that is read. 64 items and as many releasing ones take about 20 KiB.
+pub const CLAIM_BYTES_MAX: usize = 32 * 1024;
+
+/// The longest name of the cloud's that is kept: theirs have about 30 characters, and the claim must fit one record of
+/// the journal.
+const NAME_BYTES_MAX: usize = 128;
+
+/// The claim annotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimAnnotation {
+    /// The allocation.
+    #[serde(with = "as_text")]
+    pub allocation: Stamp,
+    /// The highest term that decided anything of it.
+    pub term: u64,
+    /// The pod.
+    #[serde(rename = "podUID")]
+    pub pod_uid: String,
+    /// The mapping is fixed.
+    pub fixed: bool,
+    /// RFC 3339: since when the pod of a fixed mapping has been absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent_since: Option<String>,
+    /// The gateway.
+    pub gateway: String,
+    /// The forward table.
+    pub table: String,
+    /// The items.
+    pub items: Vec<ClaimItem>,
+    /// Earlier items whose entries may still exist elsewhere.
+    #[serde(default)]
+    pub releasing: Vec<ReleasingItem>,
+}
+
+/// One mapped port of a claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimItem {
+    /// The public port.
+    pub external: u16,
+    /// The pod's port.
+    pub internal: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The creation.
+    #[serde(with = "as_text")]
+    pub generation: Stamp,
+    /// PortBreak is set.
+    pub port_break: bool,
+}
+
+/// An item that goes down, with its own gateway, table and EIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleasingItem {
+    /// The gateway.
+    pub gateway: String,
+    /// The forward table.
+    pub table: String,
+    /// The EIP.
+    #[serde(rename = "externalIP")]
+    pub external_ip: Ipv4Addr,
+    /// The item.
+    #[serde(flatten)]
+    pub item: ClaimItem,
+}
+
+/// Why an annotation is no claim.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// It is too long.
+    #[error("the claim has {0} bytes, more than the {CLAIM_BYTES_MAX} that are read, so it does not count")]
+    TooLong(usize),
+    /// It is not the JSON of a claim.
+    #[error("the claim cannot be read, so it does not count: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// A field has a value that no claim has.
+    #[error("the claim's {0} is empty, zero, too long or there twice, so it does not count")]
+    Impossible(&'static str),
+}
+
+impl ClaimAnnotation {
+    /// The claim of a mapping that has its pod and releases nothing.
+    #[must_use]
+    pub fn of(mapping: &Mapping) -> Self {
+        let generations = mapping.items.iter().map(|item| item.generation.0.term);
+        Self {
+            allocation: mapping.allocation.0,
+            term: generations.fold(mapping.allocation.0.term, u64::max),
+            pod_uid: mapping.pod.to_string(),
+            fixed: mapping.fixed,
+            absent_since: None,
+            gateway: mapping.gateway.to_string(),
+            table: mapping.table.to_string(),
+            items: mapping.items.iter().map(ClaimItem::of).collect(),
+            releasing: Vec::new(),
+        }
+    }
+
+    /// Reads an annotation.
+    ///
+    /// # Errors
+    /// Fails when the text is too long, is not the JSON of a claim, or does not hold together.
+    pub fn parse(text: &str) -> Result<Self, ClaimError> {
+        if text.len() > CLAIM_BYTES_MAX {
+            return Err(ClaimError::TooLong(text.len()));
+        }
+        let claim: Self = serde_json::from_str(text)?;
+        claim.check()?;
+        Ok(claim)
+    }
+
+    /// The annotation's value.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "strings, numbers and lists under fixed names are always JSON")]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("the claim is JSON")
+    }
+
+    /// What the machine keeps, with addresses and place from the spec beside it.
+    #[must_use]
+    pub fn claim(self, spec: &Spec) -> Claim {
+        let place = |text: &str| if text.len() > NAME_BYTES_MAX { String::new() } else { text.to_owned() };
+        Claim {
+            allocation: self.allocation.into(),
+            pod: self.pod_uid,
+            fixed: self.fixed,
+            gateway: self.gateway,
+            table: self.table,
+            eip: spec.external_ip.parse().ok(),
+            ip: spec.internal_ip.parse().ok(),
+            place: (place(&spec.eni), place(&spec.vswitch), place(&spec.zone_id)),
+            items: self.items.iter().map(ClaimItem::item).collect(),
+        }
+    }
+
+    fn check(&self) -> Result<(), ClaimError> {
+        let names = [("podUID", &self.pod_uid), ("gateway", &self.gateway), ("table", &self.table)];
+        for (field, name) in names {
+            if name.is_empty() || name.len() > NAME_BYTES_MAX {
+                return Err(ClaimError::Impossible(field));
+            }
+        }
+        if self.items.is_empty() || self.items.len() > ENTRIES_MAX {
+            return Err(ClaimError::Impossible("items"));
+        }
+        let mut taken = BTreeSet::new();
+        for item in &self.items {
+            let ports = [(false, item.internal), (true, item.external)];
+            if ports.iter().any(|(side, port)| *port == 0 || !taken.insert((*side, *port, item.protocol))) {
+                return Err(ClaimError::Impossible("item port"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ClaimItem {
+    const fn of(port: &MappedPort) -> Self {
+        Self {
+            external: port.external,
+            internal: port.internal,
+            protocol: port.protocol,
+            generation: port.generation.0,
+            port_break: port.port_break,
+        }
+    }
+
+    fn item(&self) -> Item {
+        Item {
+            internal: self.internal,
+            external: self.external,
+            protocol: self.protocol.number(),
+            generation: self.generation.into(),
+            port_break: self.port_break,
+        }
+    }
+}
+
+mod as_text {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::machine::identity::Stamp;
+
+    pub(super) fn serialize<S: Serializer>(stamp: &Stamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(stamp)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Stamp, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|()| D::Error::custom(format!("{text:?} is not term.number")))
+    }
+}

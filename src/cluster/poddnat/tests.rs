@@ -1,0 +1,264 @@
+use super::*;
+use crate::machine::event::decided::Item;
+use crate::machine::event::seen::Claim;
+use crate::machine::event::{Event, codec};
+use crate::machine::identity::{AllocationId, Generation, PodKey};
+use crate::ports::cluster::MappedPort;
+
+fn mapping() -> Mapping {
+    let item = |internal, external, protocol, n| MappedPort {
+        internal,
+        external,
+        protocol,
+        generation: Generation::from((3, n)),
+        port_break: false,
+    };
+    Mapping {
+        key: PodKey::new("default", "example-6cd498d7b-9wxyz"),
+        pod: "7af54e1c-eeb7-4fd0-b070-ff99ddbd0001".into(),
+        allocation: AllocationId::from((2, 17)),
+        fixed: false,
+        gateway: "ngw-1".into(),
+        table: "ftb-1".into(),
+        eip: [203, 0, 113, 7].into(),
+        ip: [172, 16, 0, 9].into(),
+        eni: "eni-1".into(),
+        vswitch: "vsw-1".into(),
+        zone: "cn-hangzhou-k".into(),
+        items: vec![item(80, 512, Protocol::Tcp, 18), item(53, 513, Protocol::Udp, 19)],
+    }
+}
+
+fn publication(published: bool) -> Publication {
+    let entries = vec![EntryId::from("fwd-1"), EntryId::from("fwd-2")];
+    Publication {
+        key: mapping().key,
+        mapping: published.then(|| (mapping(), entries)),
+        reason: if published { ("Mapped", "all entries are available") } else { ("EntryLost", "an entry is missing") },
+    }
+}
+
+const GOLDEN: &str = r#"{
+  "apiVersion": "alibabacloud.com/v1beta1",
+  "kind": "PodDNAT",
+  "metadata": {
+    "annotations": {
+      "k8s.aliyun.com/pod-dnat-claim": "{\"allocation\":\"2.17\",\"term\":3,\"podUID\":\"7af54e1c-eeb7-4fd0-b070-ff99ddbd0001\",\"fixed\":false,\"gateway\":\"ngw-1\",\"table\":\"ftb-1\",\"items\":[{\"external\":512,\"internal\":80,\"protocol\":\"tcp\",\"generation\":\"3.18\",\"portBreak\":false},{\"external\":513,\"internal\":53,\"protocol\":\"udp\",\"generation\":\"3.19\",\"portBreak\":false}],\"releasing\":[]}"
+    },
+    "finalizers": [
+      "natgw-controller"
+    ],
+    "name": "example-6cd498d7b-9wxyz",
+    "namespace": "default",
+    "ownerReferences": [
+      {
+        "apiVersion": "v1",
+        "blockOwnerDeletion": true,
+        "kind": "Pod",
+        "name": "example-6cd498d7b-9wxyz",
+        "uid": "7af54e1c-eeb7-4fd0-b070-ff99ddbd0001"
+      }
+    ]
+  },
+  "spec": {
+    "eni": "eni-1",
+    "externalIP": "203.0.113.7",
+    "internalIP": "172.16.0.9",
+    "portMapping": [
+      {
+        "externalPort": "512",
+        "internalPort": "80"
+      },
+      {
+        "externalPort": "513",
+        "internalPort": "53",
+        "protocol": "udp"
+      }
+    ],
+    "protocol": "tcp",
+    "tableId": "ngw-1",
+    "vswitch": "vsw-1",
+    "zoneID": "cn-hangzhou-k"
+  },
+  "status": {
+    "conditions": [
+      {
+        "lastTransitionTime": "2023-09-20T03:26:44Z",
+        "message": "all entries are available",
+        "reason": "Mapped",
+        "status": "True",
+        "type": "Ready"
+      }
+    ],
+    "entries": [
+      {
+        "externalIP": "203.0.113.7",
+        "externalPort": "512",
+        "forwardEntryId": "fwd-1",
+        "internalIP": "172.16.0.9",
+        "internalPort": "80",
+        "ipProtocol": "tcp"
+      },
+      {
+        "externalIP": "203.0.113.7",
+        "externalPort": "513",
+        "forwardEntryId": "fwd-2",
+        "internalIP": "172.16.0.9",
+        "internalPort": "53",
+        "ipProtocol": "udp"
+      }
+    ],
+    "externalAddress": "203.0.113.7:512/tcp,513/udp"
+  }
+}"#;
+
+#[test]
+fn the_whole_object_as_it_is_written() {
+    let mapping = mapping();
+    let mut object = encode(&mapping, Some(owned_by_pod(&mapping)));
+    object.status = encode_status(&publication(true), &Status::default(), "2023-09-20T03:26:44Z");
+    assert_eq!(serde_json::to_string_pretty(&object).unwrap(), GOLDEN);
+    assert_eq!(serde_json::to_string_pretty(&serde_json::to_value(&object).unwrap()).unwrap(), GOLDEN, "any order");
+    assert_eq!(serde_json::from_str::<PodDnat>(GOLDEN).unwrap(), object);
+}
+
+#[test]
+fn a_claim_gives_the_mapping_back() {
+    let mut object = encode(&mapping(), None);
+    object.metadata.uid = "u".to_owned();
+    object.metadata.resource_version = "7".to_owned();
+    let seen = claim_of(&object);
+    let item =
+        |internal, external, protocol, n| Item { internal, external, protocol, generation: (3, n), port_break: false };
+    let claim = Claim {
+        allocation: (2, 17),
+        pod: "7af54e1c-eeb7-4fd0-b070-ff99ddbd0001".to_owned(),
+        fixed: false,
+        gateway: "ngw-1".to_owned(),
+        table: "ftb-1".to_owned(),
+        eip: Some([203, 0, 113, 7].into()),
+        ip: Some([172, 16, 0, 9].into()),
+        place: ("eni-1".to_owned(), "vsw-1".to_owned(), "cn-hangzhou-k".to_owned()),
+        items: vec![item(80, 512, 6, 18), item(53, 513, 17, 19)],
+    };
+    assert_eq!(seen.claim, Some(claim));
+    assert_eq!((seen.deleting, seen.finalizer, seen.published), (false, true, false));
+    let found = found(&object);
+    assert_eq!((found.uid.as_str(), found.resource_version.as_str()), ("u", "7"));
+    assert_eq!(found.allocation, Some(mapping().allocation));
+}
+
+#[test]
+fn the_documented_sample_is_no_claim_and_is_read_all_the_same() {
+    let sample = r#"{"apiVersion":"alibabacloud.com/v1","kind":"PodDNAT","metadata":{"name":"a","namespace":"b",
+        "deletionTimestamp":"2023-09-20T03:26:44Z","managedFields":[{"manager":"x"}]},
+        "spec":{"externalIP":"1.2.3.4","entryId":"fwd-old","portMapping":[{"externalPort":"512","internalPort":"80"}]},
+        "status":{"created":"true","entries":[{"externalPort":"512"}]}}"#;
+    let seen = claim_of(&serde_json::from_str(sample).unwrap());
+    assert_eq!((seen.claim, seen.deleting, seen.finalizer, seen.published), (None, true, false, true));
+}
+
+#[test]
+fn entries_are_absent_and_never_an_empty_list() {
+    let mapping = mapping();
+    let published = encode_status(&publication(true), &Status::default(), "t1");
+    let withdrawn = encode_status(&publication(false), &published, "t2");
+    let json = serde_json::to_string(&withdrawn).unwrap();
+    assert_eq!(
+        json,
+        r#"{"conditions":[{"lastTransitionTime":"t2","message":"an entry is missing","reason":"EntryLost","status":"False","type":"Ready"}]}"#
+    );
+    let short = Publication { mapping: Some((mapping, vec![EntryId::from("fwd-1")])), ..publication(true) };
+    assert!(encode_status(&short, &Status::default(), "t").entries.is_empty(), "one id for two ports");
+}
+
+#[test]
+fn a_condition_keeps_its_time_and_its_neighbours() {
+    let other = Condition { r#type: "Other".to_owned(), status: "True".to_owned(), ..Condition::default() };
+    let before = Status { conditions: vec![other.clone()], ..Status::default() };
+    let first = encode_status(&publication(true), &before, "t1");
+    let again = encode_status(&publication(true), &first, "t2");
+    assert_eq!(again, first, "nothing changed, so the time stays");
+    assert!(again.conditions.contains(&other));
+    let lost = encode_status(&publication(false), &again, "t3");
+    assert_eq!(lost.conditions.len(), 2);
+    assert_eq!(lost.conditions[1].last_transition_time, "t3");
+}
+
+#[test]
+fn a_rewrite_keeps_what_others_wrote() {
+    let mut object = encode(&mapping(), Some(owned_by_pod(&mapping())));
+    object.metadata.annotations.insert("example.com/x".to_owned(), "y".to_owned());
+    object.metadata.finalizers = vec!["example.com/other".to_owned()];
+    let mut moved = mapping();
+    moved.ip = [172, 16, 0, 10].into();
+    rewrite(&mut object, &moved, owned_by_controller(None));
+    assert_eq!(object.metadata.annotations.get("example.com/x").map(String::as_str), Some("y"));
+    assert_eq!(object.metadata.finalizers, ["example.com/other", FINALIZER]);
+    assert_eq!(object.spec.internal_ip, "172.16.0.10");
+    assert!(object.metadata.owner_references.is_empty());
+    let owner = Some(("apps/v1".into(), "StatefulSet".into(), "web".into(), "u".into()));
+    let reference = serde_json::to_string(&owned_by_controller(owner)).unwrap();
+    assert_eq!(reference, r#"{"apiVersion":"apps/v1","kind":"StatefulSet","name":"web","uid":"u"}"#);
+}
+
+#[test]
+fn what_does_not_hold_together_is_no_claim() {
+    let json = ClaimAnnotation::of(&mapping()).to_json();
+    assert!(ClaimAnnotation::parse(&json).is_ok());
+    for (from, to) in [
+        ("\"2.17\"", "\"2-17\""),
+        ("\"2.17\"", "217"),
+        ("\"external\":512", "\"external\":0"),
+        ("\"external\":512", "\"external\":65536"),
+        ("\"protocol\":\"tcp\"", "\"protocol\":\"sctp\""),
+        ("\"internal\":53,\"protocol\":\"udp\"", "\"internal\":80,\"protocol\":\"tcp\""),
+        (
+            "\"external\":513,\"internal\":53,\"protocol\":\"udp\"",
+            "\"external\":512,\"internal\":53,\"protocol\":\"tcp\"",
+        ),
+        ("\"gateway\":\"ngw-1\"", "\"gateway\":\"\""),
+        ("\"podUID\"", "\"uid\""),
+        ("\"releasing\":[]}", "\"releasing\":[{}]}"),
+    ] {
+        let broken = json.replace(from, to);
+        assert_ne!(broken, json, "{from} is not in the claim");
+        let error = ClaimAnnotation::parse(&broken).unwrap_err();
+        assert!(error.to_string().contains("does not count"), "{error}");
+    }
+    assert!(matches!(ClaimAnnotation::parse(&" ".repeat(CLAIM_BYTES_MAX + 1)), Err(ClaimError::TooLong(_))));
+}
+
+#[test]
+fn later_fields_of_a_claim_survive() {
+    let item = r#"{"external":600,"internal":80,"protocol":"tcp","generation":"1.2","portBreak":true}"#;
+    let releasing = item.replacen('{', r#"{"gateway":"ngw-2","table":"ftb-2","externalIP":"203.0.113.9","#, 1);
+    let json = format!(
+        r#"{{"allocation":"1.1","term":9,"podUID":"u","fixed":true,"absentSince":"2023-09-20T03:26:44Z","gateway":"g","table":"t","items":[{item}],"releasing":[{releasing}]}}"#
+    );
+    assert_eq!(ClaimAnnotation::parse(&json).unwrap().to_json(), json);
+}
+
+#[test]
+fn the_largest_claim_fits_a_record() {
+    let mut mapping = mapping();
+    let longest = |letter: &str| letter.repeat(128);
+    mapping.key = PodKey::new("n".repeat(63), "p".repeat(253));
+    (mapping.gateway, mapping.table) = (longest("g").as_str().into(), longest("t").as_str().into());
+    (mapping.eni, mapping.vswitch) = (longest("e").as_str().into(), longest("v").as_str().into());
+    mapping.zone = longest("z").as_str().into();
+    mapping.items = (0..64)
+        .map(|n| MappedPort {
+            internal: 65_000 + n,
+            external: 64_000 + n,
+            protocol: Protocol::Udp,
+            generation: Generation::from((u64::from(u32::MAX), u64::from(u32::MAX))),
+            port_break: true,
+        })
+        .collect();
+    let seen = claim_of(&encode(&mapping, None));
+    assert_eq!(seen.claim.as_ref().map(|claim| claim.items.len()), Some(64));
+    let record =
+        crate::machine::event::Record { seq: 1, term: 1, machine_ms: 1, wall_ms: 1, event: Event::ClaimSeen(seen) };
+    codec::encode(&record).unwrap();
+}

@@ -1,0 +1,142 @@
+//! What must be read before anything may be decided, and what is read again later.
+//!
+//! A term reads all pods and all claims, surveys the gateways, and lists each table that is configured or claimed. A table
+//! that cannot be read stays closed; the others proceed (design.md §6).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::controller::pacing::Look;
+use crate::controller::relist::Suspicion;
+use crate::machine::identity::TableId;
+use crate::machine::intent::Intent;
+use crate::machine::state::State;
+use crate::ports::effect::ListRequest;
+
+/// The pause before something that could not be read is read again.
+const RETRY_MS: u64 = 1_000;
+
+/// The default resync, while there are no settings.
+const RESYNC_MS: u64 = 300_000;
+
+/// What has been read and when it is due again, in machine time.
+#[derive(Clone, Debug, Default)]
+pub struct Barrier {
+    cluster_due_ms: u64,
+    survey_due_ms: u64,
+    surveyed: bool,
+    looks: BTreeMap<TableId, Look>,
+    retries: BTreeMap<TableId, u64>,
+    reading: BTreeSet<ListKey>,
+    opened: bool,
+}
+
+/// What is being read, one of each at a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListKey {
+    /// Pods and claims.
+    Cluster,
+    /// Gateways and routes.
+    Survey,
+    /// A table.
+    Table(TableId),
+}
+
+impl Barrier {
+    /// What is to be read now. It counts as being read until [`Barrier::read`] or [`Barrier::failed`].
+    pub fn due(
+        &mut self,
+        state: &State,
+        now_ms: u64,
+        request_survey: impl FnOnce() -> ListRequest,
+    ) -> Vec<ListRequest> {
+        let mut due = Vec::new();
+        if self.cluster_due_ms <= now_ms && self.reading.insert(ListKey::Cluster) {
+            due.push(ListRequest::Cluster);
+        }
+        if self.survey_due_ms <= now_ms && self.reading.insert(ListKey::Survey) {
+            due.push(request_survey());
+        }
+        if self.surveyed {
+            for table in state.tables_needed() {
+                if self.table_due_ms(state, &table) <= now_ms && self.reading.insert(ListKey::Table(table.clone())) {
+                    due.push(ListRequest::Table(table));
+                }
+            }
+        }
+        due
+    }
+
+    /// When the next reading is due.
+    #[must_use]
+    pub fn due_ms(&self, state: &State) -> Option<u64> {
+        let free = |key: &ListKey, at: u64| (!self.reading.contains(key)).then_some(at);
+        let tables = state.tables_needed().into_iter().filter(|_| self.surveyed);
+        let tables = tables.filter_map(|table| free(&ListKey::Table(table.clone()), self.table_due_ms(state, &table)));
+        let first = [free(&ListKey::Cluster, self.cluster_due_ms), free(&ListKey::Survey, self.survey_due_ms)];
+        first.into_iter().flatten().chain(tables).min()
+    }
+
+    /// A reading ended well.
+    pub fn read(&mut self, state: &State, key: ListKey, now_ms: u64) {
+        let resync = resync_ms(state);
+        match &key {
+            ListKey::Cluster => self.cluster_due_ms = now_ms.saturating_add(resync),
+            ListKey::Survey => {
+                self.surveyed = true;
+                self.survey_due_ms = now_ms.saturating_add(resync);
+            }
+            ListKey::Table(table) => {
+                self.retries.remove(table);
+                self.looks.entry(table.clone()).or_default().ended(now_ms);
+            }
+        }
+        self.reading.remove(&key);
+        self.opened =
+            self.surveyed && state.is_cluster_read() && state.tables_needed().iter().all(|table| state.is_open(table));
+    }
+
+    /// A reading failed: nothing is concluded, and it is tried again.
+    pub fn failed(&mut self, key: ListKey, now_ms: u64) {
+        let due = now_ms.saturating_add(RETRY_MS);
+        match &key {
+            ListKey::Cluster => self.cluster_due_ms = due,
+            ListKey::Survey => self.survey_due_ms = due,
+            ListKey::Table(table) => {
+                self.retries.insert(table.clone(), due);
+            }
+        }
+        self.reading.remove(&key);
+    }
+
+    /// Gateways and routes are read as soon as possible: a vSwitch was met whose route is not known.
+    pub const fn survey_soon(&mut self) {
+        self.survey_due_ms = 0;
+    }
+
+    /// A table was written to: the next listing is soon worth while.
+    pub fn written(&mut self, table: &TableId) {
+        self.looks.entry(table.clone()).or_default().written();
+    }
+
+    /// Everything that must be read in this term has been.
+    #[must_use]
+    pub const fn is_passed(&self) -> bool {
+        self.opened
+    }
+
+    fn table_due_ms(&self, state: &State, table: &TableId) -> u64 {
+        if let Some(due) = self.retries.get(table) {
+            return *due;
+        }
+        let unclear = state.agenda().rests_on(&Intent::Observe { table: table.clone() }).is_some();
+        let look = self.looks.get(table).filter(|_| state.is_open(table));
+        look.map_or(0, |look| look.due_ms(unclear, state.watch_until_ms(table), resync_ms(state)))
+    }
+}
+
+fn resync_ms(state: &State) -> u64 {
+    state.settings().map_or(RESYNC_MS, |settings| settings.resync_ms())
+}
+
+/// What earlier listings of each table left in doubt.
+pub type Suspicions = BTreeMap<TableId, Suspicion>;

@@ -1,0 +1,256 @@
+//! The lease as a state machine: client-go's semantics on a monotonic clock (design.md §6).
+//!
+//! Another's lease expires when it has not changed for its duration, as *we* saw it. Ours is counted from the *sending*
+//! of the last renewal that was acknowledged, never from the answer. Nobody's wall clock counts.
+
+use crate::ports::cluster::{ClusterErrorClass, LeaseRecord};
+
+/// The three durations, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long others wait after the last change before they take over.
+    pub lease_duration_ms: u64,
+    /// How long we lead without an acknowledged renewal.
+    pub renew_deadline_ms: u64,
+    /// How often we try.
+    pub retry_period_ms: u64,
+}
+
+/// The longest that a mutating call may take (design.md §6), whatever the deadline.
+const CALL_TIMEOUT_MAX_MS: u64 = 5_000;
+
+impl Timing {
+    /// The time-out of a mutating call: none starts with less than that left.
+    #[must_use]
+    pub fn call_timeout_ms(&self) -> u64 {
+        CALL_TIMEOUT_MAX_MS.min(self.renew_deadline_ms / 2)
+    }
+}
+
+/// A call to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Read the lock.
+    Read,
+    /// Write the lock, by compare-and-swap.
+    Write(LeaseRecord),
+}
+
+/// How a call ended.
+pub type Answer = Result<LeaseRecord, ClusterErrorClass>;
+
+/// What an answer led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing changed.
+    Same,
+    /// We lead, in this term.
+    Won(u64),
+    /// Somebody else holds the lock: we lead no more.
+    Lost,
+}
+
+/// The lock as we see it.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    timing: Timing,
+    holder: String,
+    /// What was last read or written, and when it was seen to change.
+    observed: Option<(LeaseRecord, u64)>,
+    /// When the last acknowledged renewal was sent, while we lead.
+    led_since_ms: Option<u64>,
+    /// The call under way: when it was sent, and whether it is a write.
+    sent: Option<(u64, bool)>,
+    next_ms: u64,
+}
+
+impl Lease {
+    /// A candidate that has seen nothing.
+    #[must_use]
+    pub fn new(holder: String, timing: Timing) -> Self {
+        Self { timing, holder, observed: None, led_since_ms: None, sent: None, next_ms: 0 }
+    }
+
+    /// Whether we lead.
+    #[must_use]
+    pub const fn leads(&self) -> bool {
+        self.led_since_ms.is_some()
+    }
+
+    /// The durations.
+    #[must_use]
+    pub const fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// Until when a mutating call may start.
+    #[must_use]
+    pub fn may_start_until_ms(&self) -> Option<u64> {
+        let deadline = self.led_since_ms?.saturating_add(self.timing.renew_deadline_ms);
+        Some(deadline.saturating_sub(self.timing.call_timeout_ms()))
+    }
+
+    /// Whether the deadline of our lead has passed without an acknowledged renewal.
+    #[must_use]
+    pub fn is_over(&self, now_ms: u64) -> bool {
+        self.led_since_ms.is_some_and(|since| now_ms >= since.saturating_add(self.timing.renew_deadline_ms))
+    }
+
+    /// When to ask again.
+    #[must_use]
+    pub fn due_ms(&self) -> u64 {
+        let deadline = self.led_since_ms.map(|since| since.saturating_add(self.timing.renew_deadline_ms));
+        let next = if self.sent.is_some() { u64::MAX } else { self.next_ms };
+        deadline.map_or(next, |deadline| deadline.min(next))
+    }
+
+    /// The call that is due, if any. `term` is the highest seen outside the lock; `heads` go into the lock.
+    pub fn poll(&mut self, now_ms: u64, term: u64, heads: &[([u8; 16], u64, [u8; 32])]) -> Option<Call> {
+        if self.sent.is_some() || now_ms < self.next_ms {
+            return None;
+        }
+        let write = self.record_to_write(now_ms, term, heads);
+        self.sent = Some((now_ms, write.is_some()));
+        Some(write.map_or(Call::Read, Call::Write))
+    }
+
+    fn record_to_write(&self, now_ms: u64, term: u64, heads: &[([u8; 16], u64, [u8; 32])]) -> Option<LeaseRecord> {
+        let (record, seen_ms) = self.observed.as_ref()?;
+        let expired = now_ms >= seen_ms.saturating_add(record.duration_ms.max(self.timing.lease_duration_ms));
+        let free = record.holder.is_empty() || record.holder == self.holder || expired;
+        if !self.leads() && !free {
+            return None;
+        }
+        let next = term.max(record.term).saturating_add(1);
+        Some(LeaseRecord {
+            resource_version: record.resource_version.clone(),
+            holder: self.holder.clone(),
+            term: if self.leads() { record.term } else { next },
+            duration_ms: self.timing.lease_duration_ms,
+            renewals: record.renewals.saturating_add(1),
+            heads: merge(heads, &record.heads),
+        })
+    }
+
+    /// Takes the answer of the call under way.
+    pub fn answered(&mut self, now_ms: u64, answer: Answer) -> Turn {
+        let Some((sent_ms, wrote)) = self.sent.take() else { return Turn::Same };
+        self.next_ms = now_ms.saturating_add(self.timing.retry_period_ms);
+        match answer {
+            Ok(record) if wrote => {
+                let term = record.term;
+                self.observed = Some((record, now_ms));
+                let won = self.led_since_ms.replace(sent_ms).is_none();
+                if won { Turn::Won(term) } else { Turn::Same }
+            }
+            Ok(record) => {
+                let ours = record.holder == self.holder;
+                let changed = self.observed.as_ref().is_none_or(|(before, _)| *before != record);
+                let free = record.holder.is_empty();
+                if changed {
+                    self.observed = Some((record, now_ms));
+                }
+                if self.leads() {
+                    return if ours { Turn::Same } else { Turn::Lost };
+                }
+                if free || ours {
+                    self.next_ms = now_ms;
+                }
+                Turn::Same
+            }
+            // Somebody wrote in between: what we saw is old.
+            Err(ClusterErrorClass::Conflict | ClusterErrorClass::AlreadyExists) if wrote => {
+                self.next_ms = now_ms;
+                self.look_again();
+                Turn::Same
+            }
+            // It may have been written: only a read can tell, and our record of it is old.
+            Err(_) if wrote => {
+                self.look_again();
+                Turn::Same
+            }
+            Err(_) => Turn::Same,
+        }
+    }
+
+    /// Makes the next call a read, and keeps since when another's lock has not changed.
+    fn look_again(&mut self) {
+        if self.leads() {
+            self.observed = None;
+        } else if let Some((record, _)) = &mut self.observed {
+            record.resource_version.clear();
+        }
+        if self.observed.as_ref().is_some_and(|(record, _)| record.resource_version.is_empty()) {
+            self.observed = None;
+        }
+    }
+}
+
+/// Our head first, then those of up to four other journals.
+fn merge(own: &[([u8; 16], u64, [u8; 32])], others: &[([u8; 16], u64, [u8; 32])]) -> Vec<([u8; 16], u64, [u8; 32])> {
+    let foreign = others.iter().filter(|(id, ..)| own.iter().all(|(own, ..)| own != id));
+    own.iter().chain(foreign).take(HEADS_MAX).copied().collect()
+}
+
+/// Journals whose heads the lock keeps (design.md §6).
+const HEADS_MAX: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMING: Timing = Timing { lease_duration_ms: 15_000, renew_deadline_ms: 10_000, retry_period_ms: 2_000 };
+
+    fn written(call: Option<Call>) -> LeaseRecord {
+        match call {
+            Some(Call::Write(record)) => record,
+            other => panic!("expected a write, got {other:?}"),
+        }
+    }
+
+    fn won(at_ms: u64) -> Lease {
+        let mut lease = Lease::new("a".to_owned(), TIMING);
+        assert_eq!(lease.poll(at_ms, 0, &[]), Some(Call::Read));
+        assert_eq!(lease.answered(at_ms, Ok(LeaseRecord::default())), Turn::Same);
+        let record = written(lease.poll(at_ms, 4, &[]));
+        assert_eq!((record.term, record.holder.as_str()), (5, "a"));
+        assert_eq!(lease.answered(at_ms + 500, Ok(record)), Turn::Won(5));
+        lease
+    }
+
+    #[test]
+    fn our_lead_is_counted_from_the_sending() {
+        let lease = won(1_000);
+        assert_eq!(lease.may_start_until_ms(), Some(1_000 + 10_000 - 5_000));
+        assert!(!lease.is_over(10_999) && lease.is_over(11_000));
+    }
+
+    #[test]
+    fn anothers_lease_expires_by_our_clock_since_it_last_changed() {
+        let mut lease = Lease::new("b".to_owned(), TIMING);
+        let held =
+            LeaseRecord { holder: "a".to_owned(), term: 3, duration_ms: 15_000, renewals: 9, ..LeaseRecord::default() };
+        for at_ms in (0..15_000).step_by(2_000) {
+            assert_eq!(lease.poll(at_ms, 0, &[]), Some(Call::Read), "at {at_ms}");
+            lease.answered(at_ms, Ok(held.clone()));
+        }
+        let record = written(lease.poll(16_000, 0, &[]));
+        assert_eq!((record.term, record.renewals), (4, 10));
+        // A renewal came in between: the compare-and-swap fails and the count begins anew.
+        assert_eq!(lease.answered(16_000, Err(ClusterErrorClass::Conflict)), Turn::Same);
+        assert_eq!(lease.poll(16_000, 0, &[]), Some(Call::Read));
+        lease.answered(16_000, Ok(LeaseRecord { renewals: 10, ..held }));
+        assert_eq!(lease.poll(30_000, 0, &[]), Some(Call::Read));
+    }
+
+    #[test]
+    fn an_unanswered_renewal_extends_nothing() {
+        let mut lease = won(0);
+        assert!(matches!(lease.poll(2_500, 0, &[]), Some(Call::Write(_))));
+        assert_eq!(lease.answered(3_000, Err(ClusterErrorClass::Unknown)), Turn::Same);
+        assert!(lease.is_over(10_000));
+        assert_eq!(lease.poll(5_000, 0, &[]), Some(Call::Read));
+        let stolen = LeaseRecord { holder: "b".to_owned(), term: 9, ..LeaseRecord::default() };
+        assert_eq!(lease.answered(5_100, Ok(stolen)), Turn::Lost);
+    }
+}

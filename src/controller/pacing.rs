@@ -1,0 +1,184 @@
+//! When to try again and when to look again. All of it is volatile: a restart only tries and looks earlier.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use crate::machine::intent::Intent;
+
+/// The first pause of an effect that was not carried out; it doubles with each further time.
+const AGAIN_FIRST_MS: u64 = 200;
+
+/// The longest such pause.
+const AGAIN_LAST_MS: u64 = 30_000;
+
+/// Effects that wait for their next attempt.
+#[derive(Clone, Debug, Default)]
+pub struct Again {
+    due: BTreeSet<(u64, Intent)>,
+    attempts: BTreeMap<Intent, u32>,
+}
+
+impl Again {
+    /// Puts an effect off.
+    pub fn put_off(&mut self, intent: Intent, now_ms: u64, hint_ms: Option<u64>) {
+        let attempts = self.attempts.entry(intent.clone()).or_default();
+        let pause = AGAIN_FIRST_MS.saturating_mul(1 << (*attempts).min(10)).min(AGAIN_LAST_MS);
+        *attempts = attempts.saturating_add(1);
+        self.due.insert((now_ms.saturating_add(pause.max(hint_ms.unwrap_or(0))), intent));
+    }
+
+    /// The effect ended, or is no longer wanted.
+    pub fn forget(&mut self, intent: &Intent) {
+        self.attempts.remove(intent);
+    }
+
+    /// Effects whose pause is over.
+    pub fn take_due(&mut self, now_ms: u64) -> Vec<Intent> {
+        let mut taken = Vec::new();
+        while let Some((due, _)) = self.due.first()
+            && *due <= now_ms
+        {
+            taken.extend(self.due.pop_first().map(|(_, intent)| intent));
+        }
+        taken
+    }
+
+    /// When the next pause is over.
+    #[must_use]
+    pub fn due_ms(&self) -> Option<u64> {
+        self.due.first().map(|(due, _)| *due)
+    }
+}
+
+/// The first interval between two listings of a table for something that is not clear.
+const LOOK_FIRST_MS: u64 = 200;
+
+/// The longest interval, and the interval while late effects may show up (design.md §2.5).
+const LOOK_LAST_MS: u64 = 15_000;
+
+/// When to list one table again.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    ended_ms: Option<u64>,
+    interval_ms: u64,
+}
+
+impl Look {
+    /// When the table is due: `unclear` says that somebody waits for a listing, `watched_until_ms` until when late
+    /// effects may show up.
+    #[must_use]
+    pub fn due_ms(&self, unclear: bool, watched_until_ms: u64, resync_ms: u64) -> u64 {
+        let Some(ended_ms) = self.ended_ms else { return 0 };
+        let resync = ended_ms.saturating_add(resync_ms);
+        let watched = ended_ms.saturating_add(LOOK_LAST_MS);
+        let watched = if watched <= watched_until_ms { watched } else { u64::MAX };
+        let soon = ended_ms.saturating_add(self.interval_ms.max(LOOK_FIRST_MS));
+        let soon = if unclear { soon } else { u64::MAX };
+        resync.min(watched).min(soon)
+    }
+
+    /// A listing ended; the next one is later.
+    pub fn ended(&mut self, now_ms: u64) {
+        self.ended_ms = Some(now_ms);
+        self.interval_ms = self.interval_ms.saturating_mul(2).clamp(LOOK_FIRST_MS, LOOK_LAST_MS);
+    }
+
+    /// Something was written: the next listing is soon worth while.
+    pub fn written(&mut self) {
+        self.interval_ms = 0;
+    }
+
+    /// Forgets that the table was ever listed.
+    pub fn forget(&mut self) {
+        self.ended_ms = None;
+    }
+}
+
+/// The first pause before an address that belongs to no interface is asked for again (design.md §4: 1-60 s).
+const LOCATE_FIRST_MS: u64 = 1_000;
+
+/// The longest such pause.
+const LOCATE_LAST_MS: u64 = 60_000;
+
+/// Addresses that are to be asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    due: BTreeSet<(u64, Ipv4Addr)>,
+    attempts: BTreeMap<Ipv4Addr, u32>,
+}
+
+impl Addresses {
+    /// Asks for an address as soon as possible.
+    pub fn ask(&mut self, ip: Ipv4Addr, now_ms: u64) {
+        if !self.attempts.contains_key(&ip) {
+            self.attempts.insert(ip, 0);
+            self.due.insert((now_ms, ip));
+        }
+    }
+
+    /// Asks again later.
+    pub fn ask_again(&mut self, ip: Ipv4Addr, now_ms: u64) {
+        if let Some(attempts) = self.attempts.get_mut(&ip) {
+            let pause = LOCATE_FIRST_MS.saturating_mul(1 << (*attempts).min(10)).min(LOCATE_LAST_MS);
+            *attempts = attempts.saturating_add(1);
+            self.due.insert((now_ms.saturating_add(pause), ip));
+        }
+    }
+
+    /// The address need not be asked for any more.
+    pub fn forget(&mut self, ip: Ipv4Addr) {
+        self.attempts.remove(&ip);
+    }
+
+    /// Up to `most` addresses that are due.
+    pub fn take_due(&mut self, now_ms: u64, most: usize) -> Vec<Ipv4Addr> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some((due, _)) = self.due.first()
+            && *due <= now_ms
+        {
+            let ip = self.due.pop_first().map(|(_, ip)| ip);
+            taken.extend(ip.filter(|ip| self.attempts.contains_key(ip)));
+        }
+        taken
+    }
+
+    /// When the next address is due.
+    #[must_use]
+    pub fn due_ms(&self) -> Option<u64> {
+        self.due.first().map(|(due, _)| *due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_listed_for_what_is_unclear_then_for_late_effects_then_at_each_resync() {
+        let mut look = Look::default();
+        assert_eq!(look.due_ms(false, 0, 300_000), 0, "never listed");
+        look.ended(1_000);
+        assert_eq!(look.due_ms(true, 0, 300_000), 1_200);
+        look.ended(1_200);
+        assert_eq!(look.due_ms(true, 0, 300_000), 1_600);
+        assert_eq!(look.due_ms(false, 900_000, 300_000), 16_200);
+        assert_eq!(look.due_ms(false, 10_000, 300_000), 301_200);
+        look.written();
+        assert_eq!(look.due_ms(true, 0, 300_000), 1_400);
+    }
+
+    #[test]
+    fn a_pause_doubles_and_never_undercuts_what_was_said() {
+        let mut again = Again::default();
+        let intent = Intent::Locate { ip: Ipv4Addr::LOCALHOST };
+        for pause in [200, 400, 800] {
+            again.put_off(intent.clone(), 0, None);
+            assert_eq!((again.due_ms(), again.take_due(pause - 1).len()), (Some(pause), 0));
+            assert_eq!(again.take_due(pause), [intent.clone()]);
+        }
+        again.forget(&intent);
+        again.put_off(intent.clone(), 0, Some(9_000));
+        assert_eq!(again.due_ms(), Some(9_000));
+    }
+}

@@ -1,0 +1,218 @@
+//! Listings to differences: what a complete listing says that the state does not know.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::machine::event::{Event, seen};
+use crate::machine::identity::{EntryId, Generation, PodUid, TableId, Tuple};
+use crate::machine::state::{Listed, State};
+use crate::ports::cloud::{EntryStatus, ListedEip, ListedEntry, ListedGateway, PortSpec};
+use crate::ports::effect::ListRequest;
+
+/// Generations in one record: 100 of at most 18 bytes stay well below a record's limit.
+const MISSED_PER_RECORD: usize = 100;
+
+/// A listing that misses more than one in this many of the entries that were known changes nothing until confirmed
+/// (design.md §5).
+const MASS_LOSS_DIVISOR: usize = 10;
+
+/// When a listing began: the last event folded, and machine time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Began {
+    /// The last event folded.
+    pub seq: u64,
+    /// Machine time.
+    pub machine_ms: u64,
+}
+
+/// What a listing of the cluster says.
+#[must_use]
+pub fn cluster(
+    state: &State,
+    pods: &[seen::PodSeen],
+    claims: &[seen::ClaimSeen],
+    began: Began,
+    gone_meanwhile: &BTreeSet<String>,
+) -> Vec<Event> {
+    let mut events = Vec::new();
+    let present: BTreeSet<PodUid> = pods.iter().map(|pod| PodUid::from(pod.uid.as_str())).collect();
+    let gone = state.pods_known(began.seq).filter(|uid| !present.contains(*uid));
+    events.extend(gone.map(|uid| Event::PodGone(seen::PodGone { uid: uid.as_str().to_owned() })));
+    // Claims first: a pod that has one is known by it.
+    let named: BTreeSet<(&str, &str)> =
+        claims.iter().map(|claim| (claim.namespace.as_str(), claim.name.as_str())).collect();
+    for (key, uid) in state.claims_known(began.seq) {
+        if !named.contains(&(&*key.namespace, &*key.name)) {
+            let (namespace, name) = (key.namespace.as_ref().to_owned(), key.name.as_ref().to_owned());
+            let uid = uid.to_owned();
+            events.push(Event::ClaimGone(seen::ClaimGone { namespace, name, uid }));
+        }
+    }
+    let new = |claim: &&seen::ClaimSeen| !state.knows_claim(claim) && !gone_meanwhile.contains(&claim.uid);
+    events.extend(claims.iter().filter(new).cloned().map(Event::ClaimSeen));
+    let claimed = |pod: &seen::PodSeen| named.contains(&(pod.namespace.as_str(), pod.name.as_str()));
+    // What the watch showed since the listing began is newer than what it says.
+    let current = |pod: &seen::PodSeen| {
+        !gone_meanwhile.contains(&pod.uid)
+            && state.pod(&pod.uid.as_str().into()).is_none_or(|pod| pod.seen_at() <= began.seq)
+    };
+    let asking =
+        pods.iter().filter(|pod| (state.concerns(pod) || claimed(pod)) && !state.knows_pod(pod) && current(pod));
+    events.extend(asking.cloned().map(Event::PodSeen));
+    events
+}
+
+/// What a survey says: gateways with their EIPs, and routes.
+#[must_use]
+pub fn survey(
+    state: &State,
+    gateways: &[ListedGateway],
+    eips: &[(crate::machine::identity::GatewayId, Vec<ListedEip>)],
+    routes: &[(crate::machine::identity::VSwitchId, Vec<crate::machine::identity::GatewayId>)],
+) -> Vec<Event> {
+    let mut events = Vec::new();
+    for (id, bound) in eips {
+        let Some(gateway) = gateways.iter().find(|gateway| gateway.id == *id) else { continue };
+        let seen = seen::GatewaySeen {
+            gateway: id.as_str().to_owned(),
+            table: gateway.table.as_ref().map(|table| table.as_str().to_owned()),
+            zone: gateway.zone.as_ref().map(|zone| zone.as_str().to_owned()),
+            available: gateway.available,
+            eips: bound.iter().map(|eip| (eip.address, eip.usable, gateway.snat.contains(&eip.address))).collect(),
+        };
+        if !state.knows_gateway(&seen) {
+            events.push(Event::GatewaySeen(seen));
+        }
+    }
+    for id in state.gateways_known() {
+        if !gateways.iter().any(|gateway| gateway.id == id) {
+            events.push(Event::GatewayGone(seen::GatewayGone { gateway: id.as_str().to_owned() }));
+        }
+    }
+    for (vswitch, hops) in routes {
+        if state.route(vswitch) != Some(hops) {
+            let (vswitch, gateways) =
+                (vswitch.as_str().to_owned(), hops.iter().map(|id| id.as_str().to_owned()).collect());
+            events.push(Event::RouteSeen(seen::RouteSeen { vswitch, gateways }));
+        }
+    }
+    events
+}
+
+/// Addresses for which the request was made and what the interfaces say of each.
+#[must_use]
+pub fn interfaces(request: &ListRequest, interfaces: &[crate::ports::cloud::ListedInterface]) -> Vec<Event> {
+    let ListRequest::Interfaces(addresses) = request else { return Vec::new() };
+    let by_address: BTreeMap<_, _> =
+        interfaces.iter().flat_map(|interface| interface.addresses.iter().map(move |ip| (*ip, interface))).collect();
+    let said = |ip: &std::net::Ipv4Addr| match by_address.get(ip) {
+        Some(interface) => Event::AddressSeen(seen::AddressSeen {
+            ip: *ip,
+            eni: interface.eni.as_str().to_owned(),
+            vswitch: interface.vswitch.as_str().to_owned(),
+            zone: interface.zone.as_str().to_owned(),
+        }),
+        None => Event::AddressMissing(seen::AddressMissing { ip: *ip }),
+    };
+    addresses.iter().map(said).collect()
+}
+
+/// What remains of a table's earlier listings: entries whose loss waits for confirmation.
+#[derive(Clone, Debug, Default)]
+pub struct Suspicion(BTreeSet<EntryId>);
+
+/// What a complete listing of a table says. `written` tells whether a call about a creation or an entry was under way
+/// at any time since the listing began: of those it says nothing.
+#[must_use]
+pub fn table(
+    state: &State,
+    id: &TableId,
+    entries: &[ListedEntry],
+    began: Began,
+    suspicion: &mut Suspicion,
+    in_flight: &impl Fn(Generation, Option<&EntryId>) -> bool,
+) -> Vec<Event> {
+    let mut events = Vec::new();
+    let known: BTreeMap<EntryId, Listed> =
+        state.listed(id).map(|(entry, listed)| (entry.clone(), listed.clone())).collect();
+    let listed: BTreeSet<&EntryId> = entries.iter().map(|entry| &entry.id).collect();
+    for entry in entries {
+        if !known.get(&entry.id).is_some_and(|known| same(state, known, entry)) {
+            events.push(Event::EntrySeen(observation(id, entry)));
+        }
+    }
+    let missing: BTreeSet<EntryId> = known.keys().filter(|entry| !listed.contains(entry)).cloned().collect();
+    if missing.len().saturating_mul(MASS_LOSS_DIVISOR) > known.len() && missing.len() > 1 {
+        let confirmed = missing.is_subset(&suspicion.0);
+        suspicion.0 = missing.clone();
+        if !confirmed && known.len() >= MASS_LOSS_DIVISOR {
+            return events;
+        }
+    } else {
+        suspicion.0.clear();
+    }
+    let strays = known.iter().filter(|(entry, listed)| missing.contains(*entry) && matches!(listed, Listed::Stray(_)));
+    events.extend(strays.map(|(entry, _)| {
+        let (table, entry) = (id.as_str().to_owned(), entry.as_str().to_owned());
+        Event::EntryVanished(seen::EntryVanished { table, entry })
+    }));
+    // An item whose entry the listing shows under its mark is not missed, whatever the state knew before.
+    let shown: BTreeSet<Tuple> = entries.iter().filter_map(ListedEntry::tuple).collect();
+    let missed: Vec<(u64, u64)> = state
+        .absence_matters(id, began.seq, began.machine_ms)
+        .into_iter()
+        .filter(|(generation, entry)| !in_flight(*generation, entry.as_ref()))
+        .filter(|(generation, entry)| match entry {
+            Some(entry) => missing.contains(entry),
+            None => !state.tuple_of(*generation).is_some_and(|tuple| shown.contains(&tuple)),
+        })
+        .map(|(generation, _)| generation.into())
+        .collect();
+    for generations in missed.chunks(MISSED_PER_RECORD) {
+        let (table, generations) = (id.as_str().to_owned(), generations.to_vec());
+        events.push(Event::EntriesMissed(seen::EntriesMissed { table, began_ms: began.machine_ms, generations }));
+    }
+    events
+}
+
+fn same(state: &State, known: &Listed, entry: &ListedEntry) -> bool {
+    match known {
+        Listed::Ours(allocation, generation) => {
+            state.shows(*allocation, *generation, entry.tuple(), status(entry.status))
+        }
+        Listed::Stray(stray) => {
+            let seen = observation(&TableId::from(""), entry);
+            stray.says_the_same(&seen)
+        }
+    }
+}
+
+fn observation(table: &TableId, entry: &ListedEntry) -> seen::EntrySeen {
+    seen::EntrySeen {
+        table: table.as_str().to_owned(),
+        entry: entry.id.as_str().to_owned(),
+        name: entry.name.clone(),
+        external_ip: entry.external_ip,
+        external_ports: ends(entry.external_port),
+        internal_ip: entry.internal_ip,
+        internal_ports: ends(entry.internal_port),
+        protocol: entry.protocol.map_or(0, crate::machine::identity::Protocol::number),
+        status: status(entry.status),
+    }
+}
+
+const fn ends(port: PortSpec) -> (u16, u16) {
+    match port {
+        PortSpec::One(port) => (port, port),
+        PortSpec::Range(first, last) => (first, last),
+        PortSpec::Any => (0, 0),
+    }
+}
+
+const fn status(status: EntryStatus) -> u8 {
+    match status {
+        EntryStatus::Pending => 0,
+        EntryStatus::Available => 1,
+        EntryStatus::Deleting => 2,
+        EntryStatus::Other => 3,
+    }
+}

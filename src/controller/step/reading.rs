@@ -1,0 +1,161 @@
+//! Readings: what is due, and what their answers say.
+
+use crate::controller::barrier::ListKey;
+use crate::controller::relist::{self, Began, Suspicion};
+use crate::controller::step::{Controller, ListId, Now, Output};
+use crate::machine::event::{Event, control, seen};
+use crate::machine::identity::{EntryId, Generation, TableId};
+use crate::machine::intent::Intent;
+use crate::ports::cloud::{ADDRESSES_MAX, ListedEntry};
+use crate::ports::effect::{ListError, ListRequest, Listing};
+
+impl Controller {
+    pub(super) fn read_what_is_due(&mut self, now: Now) {
+        let machine_ms = self.machine(now);
+        let survey = || ListRequest::Survey {
+            vswitches: self.vswitches_met.iter().cloned().collect(),
+            gateways: self.state.gateways_configured(),
+        };
+        for request in self.barrier.due(&self.state, machine_ms, survey) {
+            self.list(now, request);
+        }
+        let locating = self.lists.values().any(|(request, _)| matches!(request, ListRequest::Interfaces(_)));
+        if !locating {
+            let addresses = self.addresses.take_due(machine_ms, ADDRESSES_MAX);
+            if !addresses.is_empty() {
+                self.list(now, ListRequest::Interfaces(addresses));
+            }
+        }
+    }
+
+    pub(super) fn addresses_due(&self) -> Option<u64> {
+        let locating = self.lists.values().any(|(request, _)| matches!(request, ListRequest::Interfaces(_)));
+        self.addresses.due_ms().filter(|_| !locating)
+    }
+
+    fn list(&mut self, now: Now, request: ListRequest) {
+        let began = Began { seq: self.state.seq(), machine_ms: self.machine(now) };
+        let id = ListId(self.next_id());
+        self.lists.insert(id, (request.clone(), began));
+        if request == ListRequest::Cluster {
+            self.gone_meanwhile.clear();
+        }
+        if let ListRequest::Table(table) = &request {
+            self.writes_since.insert(table.clone(), self.flights.values().cloned().collect());
+        }
+        self.outbox.push_back(Output::List(id, request));
+    }
+
+    pub(super) fn list_ended(&mut self, now: Now, id: ListId, listing: Result<Listing, ListError>) {
+        let Some((request, began)) = self.lists.remove(&id) else { return };
+        let machine_ms = self.machine(now);
+        match (&request, listing) {
+            (ListRequest::Cluster, Ok(Listing::Cluster { pods, claims })) => {
+                let gone = std::mem::take(&mut self.gone_meanwhile);
+                for event in relist::cluster(&self.state, &pods, &claims, began, &gone) {
+                    self.emit(now, event);
+                }
+                if !self.state.is_cluster_read() {
+                    let count = |items: usize| u32::try_from(items).unwrap_or(u32::MAX);
+                    let read =
+                        control::ClusterRead { pods: count(self.state.pods().count()), claims: count(claims.len()) };
+                    self.emit(now, Event::ClusterRead(read));
+                }
+                self.barrier.read(&self.state, ListKey::Cluster, machine_ms);
+            }
+            (ListRequest::Survey { .. }, Ok(Listing::Survey { gateways, eips, routes })) => {
+                for event in relist::survey(&self.state, &gateways, &eips, &routes) {
+                    self.emit(now, event);
+                }
+                self.barrier.read(&self.state, ListKey::Survey, machine_ms);
+            }
+            (ListRequest::Interfaces(addresses), Ok(Listing::Interfaces(interfaces))) => {
+                for event in relist::interfaces(&request, &interfaces) {
+                    self.located(now, event);
+                }
+                for ip in addresses {
+                    self.addresses.ask_again(*ip, machine_ms);
+                }
+            }
+            (ListRequest::Table(table), Ok(Listing::Table(entries))) => {
+                self.table_listed(now, table, &entries, began);
+                self.barrier.read(&self.state, ListKey::Table(table.clone()), machine_ms);
+            }
+            (request, _) => self.list_failed(now, request),
+        }
+    }
+
+    fn list_failed(&mut self, now: Now, request: &ListRequest) {
+        let machine_ms = self.machine(now);
+        match request {
+            ListRequest::Cluster => self.barrier.failed(ListKey::Cluster, machine_ms),
+            ListRequest::Survey { .. } => self.barrier.failed(ListKey::Survey, machine_ms),
+            ListRequest::Table(table) => {
+                self.writes_since.remove(table);
+                self.barrier.failed(ListKey::Table(table.clone()), machine_ms);
+            }
+            ListRequest::Interfaces(addresses) => {
+                for ip in addresses {
+                    self.addresses.ask_again(*ip, machine_ms);
+                }
+            }
+        }
+    }
+
+    /// An address was found, or again not. What is known already is not said again.
+    fn located(&mut self, now: Now, event: Event) {
+        match &event {
+            Event::AddressSeen(seen) => {
+                let vswitch = seen.vswitch.as_str().into();
+                if self.state.route(&vswitch).is_none() && self.vswitches_met.insert(vswitch) {
+                    self.barrier.survey_soon();
+                }
+                self.emit(now, event);
+            }
+            Event::AddressMissing(seen::AddressMissing { ip }) if !self.state.is_missing(*ip) => self.emit(now, event),
+            _ => {}
+        }
+    }
+
+    fn table_listed(&mut self, now: Now, table: &TableId, entries: &[ListedEntry], began: Began) {
+        let during = self.writes_since.remove(table).unwrap_or_default();
+        let written = |generation: Generation, entry: Option<&EntryId>| {
+            let concerns = |intent: &Intent| match intent {
+                Intent::Bind { generation: other, .. } => *other == generation,
+                Intent::Unbind { entry: other, .. } => Some(other) == entry,
+                Intent::Locate { .. }
+                | Intent::WriteClaim { .. }
+                | Intent::Forgo { .. }
+                | Intent::Observe { .. }
+                | Intent::Publish { .. }
+                | Intent::Withdraw { .. }
+                | Intent::ReleaseClaim { .. }
+                | Intent::DropClaim { .. }
+                | Intent::MarkPod { .. } => false,
+            };
+            during.iter().any(concerns)
+        };
+        let mut suspicion: Suspicion = self.suspicions.remove(table).unwrap_or_default();
+        let events = relist::table(&self.state, table, entries, began, &mut suspicion, &written);
+        self.suspicions.insert(table.clone(), suspicion);
+        for event in events {
+            self.emit(now, event);
+        }
+        let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        if self.state.is_awaited(table) {
+            let (table, began_seq, began_ms) = (table.as_str().to_owned(), began.seq, began.machine_ms);
+            self.emit(now, Event::TableListed(seen::TableListed { table, began_seq, began_ms, entries: count }));
+        }
+        if !self.state.is_open(table) {
+            let table = table.as_str().to_owned();
+            self.emit(now, Event::TableOpened(control::TableOpened { table, entries: count }));
+        }
+    }
+
+    /// A call to a table began: listings under way say nothing about what it concerns.
+    pub(super) fn note_write(&mut self, table: &TableId, intent: &Intent) {
+        if let Some(during) = self.writes_since.get_mut(table) {
+            during.push(intent.clone());
+        }
+    }
+}

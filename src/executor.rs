@@ -1,0 +1,281 @@
+//! One async fn an effect: idempotent, over the ports, one suspension point a port call.
+//!
+//! Nothing is spawned, slept or selected here, and nothing chosen: retries, pauses and order are the step's. A future that
+//! is dropped half-way leaves the world in a state from which the same effect, run again, ends the same.
+
+use std::collections::BTreeSet;
+
+use crate::machine::demand::bounded;
+use crate::machine::identity::{AllocationId, GatewayId, PodKey, TableId, VSwitchId};
+use crate::ports::cloud::{ADDRESSES_MAX, Chain, Cloud, CloudError, ErrorClass, ListedRouteTable, Page};
+use crate::ports::cluster::{Cluster, ClusterError, ClusterErrorClass, Mapping, PodMark, Publication};
+use crate::ports::effect::{Effect, Ended, ListError, ListRequest, Listing, Refusal, Why};
+
+/// Pages of one listing: 1,000 pages of 50 are far above any quota, so more means that paging does not end.
+const PAGES_MAX: u32 = 1_000;
+
+/// Carries out one effect.
+pub async fn execute(cluster: &impl Cluster, cloud: &impl Cloud, effect: &Effect) -> Ended {
+    match effect {
+        Effect::WriteClaim(mapping) => write_claim(cluster, mapping).await.unwrap_or_else(ended),
+        Effect::WriteStatus(publication) => write_status(cluster, publication).await.unwrap_or_else(ended),
+        Effect::ReleaseClaim { key, allocation } => {
+            release_claim(cluster, key, *allocation).await.unwrap_or_else(ended)
+        }
+        Effect::DropClaim { key, uid } => drop_claim(cluster, key, uid).await.unwrap_or_else(ended),
+        Effect::MarkPod(mark) => mark_pod(cluster, mark).await.unwrap_or_else(ended),
+        Effect::Create(request) => match cloud.create_entry(request).await {
+            Ok(id) => Ended::Created(id),
+            Err(error) => refused(error),
+        },
+        Effect::Delete(request) => match cloud.delete_entry(request).await {
+            Ok(()) => Ended::Done,
+            Err(error) => refused(error),
+        },
+    }
+}
+
+/// Reads something completely.
+///
+/// # Errors
+/// Fails when a page fails or the pages do not add up to one consistent listing. Then nothing may be concluded.
+pub async fn list(cluster: &impl Cluster, cloud: &impl Cloud, request: &ListRequest) -> Result<Listing, ListError> {
+    match request {
+        ListRequest::Cluster => {
+            let unread =
+                |error: ClusterError| ListError { what: "the cluster", gone: false, message: error.to_string() };
+            let pods = cluster.list_pods().await.map_err(unread)?;
+            let claims = cluster.list_claims().await.map_err(unread)?;
+            Ok(Listing::Cluster { pods, claims })
+        }
+        ListRequest::Survey { vswitches, gateways } => survey(cloud, vswitches, gateways).await,
+        ListRequest::Interfaces(addresses) => {
+            let mut interfaces = Vec::new();
+            for addresses in addresses.chunks(ADDRESSES_MAX) {
+                let mut next: Option<String> = None;
+                for _ in 0..PAGES_MAX {
+                    let part = cloud.list_interfaces(addresses, next.as_deref()).await;
+                    let Chain { items, next: rest } = part.map_err(|error| unread("the interfaces", &error))?;
+                    interfaces.extend(items);
+                    next = rest;
+                    if next.is_none() {
+                        break;
+                    }
+                }
+                ended_in_time("the interfaces", next.is_none())?;
+            }
+            Ok(Listing::Interfaces(interfaces))
+        }
+        ListRequest::Table(table) => list_table(cloud, table).await,
+    }
+}
+
+async fn write_claim(cluster: &impl Cluster, mapping: &Mapping) -> Result<Ended, ClusterError> {
+    match cluster.create_claim(mapping).await {
+        Ok(found) => return Ok(Ended::Claimed { uid: found.uid }),
+        Err(error) if error.class == ClusterErrorClass::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    let Some(found) = cluster.read_claim(&mapping.key).await? else { return Ok(again("the claim went meanwhile")) };
+    // Written by us before, and the answer was lost; or it is of an earlier content. Any other is not ours to change.
+    if found.allocation != Some(mapping.allocation) || found.deleting {
+        return Ok(refuse(Why::Taken, "AlreadyExists", "another PodDNAT has the name"));
+    }
+    let replaced = cluster.replace_claim(mapping, &found).await?;
+    Ok(Ended::Claimed { uid: replaced.uid })
+}
+
+async fn write_status(cluster: &impl Cluster, publication: &Publication) -> Result<Ended, ClusterError> {
+    let Some(found) = cluster.read_claim(&publication.key).await? else {
+        // Nothing is shown where nothing is.
+        return Ok(match publication.mapping {
+            None => Ended::Done,
+            Some(_) => refuse(Why::Gone, "NotFound", "the PodDNAT is gone"),
+        });
+    };
+    if found.allocation != Some(publication.allocation) {
+        return Ok(match publication.mapping {
+            None => Ended::Done,
+            Some(_) => refuse(Why::Taken, "Conflict", "another PodDNAT has the name"),
+        });
+    }
+    cluster.write_status(publication, &found).await?;
+    Ok(Ended::Done)
+}
+
+async fn release_claim(cluster: &impl Cluster, key: &PodKey, allocation: AllocationId) -> Result<Ended, ClusterError> {
+    let Some(found) = cluster.read_claim(key).await? else { return Ok(Ended::Done) };
+    if found.allocation != Some(allocation) {
+        return Ok(Ended::Done);
+    }
+    end_claim(cluster, key, &found.uid).await
+}
+
+async fn drop_claim(cluster: &impl Cluster, key: &PodKey, uid: &str) -> Result<Ended, ClusterError> {
+    match cluster.read_claim(key).await? {
+        Some(found) if found.uid == uid => end_claim(cluster, key, uid).await,
+        Some(_) | None => Ok(Ended::Done),
+    }
+}
+
+/// Deletes a PodDNAT and takes our finalizer off what is left of it.
+async fn end_claim(cluster: &impl Cluster, key: &PodKey, uid: &str) -> Result<Ended, ClusterError> {
+    match cluster.delete_claim(key, uid).await {
+        Ok(()) => {}
+        Err(error) if error.class == ClusterErrorClass::Gone => return Ok(Ended::Done),
+        Err(error) => return Err(error),
+    }
+    let Some(found) = cluster.read_claim(key).await?.filter(|found| found.uid == uid) else { return Ok(Ended::Done) };
+    if !found.finalizer {
+        return Ok(Ended::Done);
+    }
+    match cluster.strip_finalizer(key, &found).await {
+        Ok(()) => Ok(Ended::Done),
+        Err(error) if error.class == ClusterErrorClass::Gone => Ok(Ended::Done),
+        Err(error) => Err(error),
+    }
+}
+
+async fn mark_pod(cluster: &impl Cluster, mark: &PodMark) -> Result<Ended, ClusterError> {
+    cluster.mark_pod(mark).await?;
+    if mark.phase.is_some() {
+        // An Event is for people; the note is what counts.
+        cluster.announce(mark).await.ok();
+    }
+    Ok(Ended::Done)
+}
+
+async fn list_table(cloud: &impl Cloud, table: &TableId) -> Result<Listing, ListError> {
+    let mut entries = Vec::new();
+    let mut total = None;
+    for page in 1..=PAGES_MAX {
+        let part = cloud.list_entries(table, page).await.map_err(|error| unread("the table", &error))?;
+        if *total.get_or_insert(part.total) != part.total {
+            return Err(changed("the table"));
+        }
+        let done = part.items.is_empty();
+        entries.extend(part.items);
+        if done || entries.len() >= total.map_or(0, count) {
+            break;
+        }
+    }
+    let distinct: BTreeSet<_> = entries.iter().map(|entry| &entry.id).collect();
+    if distinct.len() != entries.len() || entries.len() != total.map_or(0, count) {
+        return Err(changed("the table"));
+    }
+    Ok(Listing::Table(entries))
+}
+
+async fn survey(cloud: &impl Cloud, vswitches: &[VSwitchId], configured: &[GatewayId]) -> Result<Listing, ListError> {
+    let mut gateways = Vec::new();
+    for page in 1..=PAGES_MAX {
+        let part = cloud.list_gateways(page).await.map_err(|error| unread("the gateways", &error))?;
+        if collect(&mut gateways, part) {
+            break;
+        }
+    }
+    let mut eips = Vec::new();
+    for gateway in configured.iter().filter(|id| gateways.iter().any(|gateway| gateway.id == **id)) {
+        let mut bound = Vec::new();
+        for page in 1..=PAGES_MAX {
+            let part = cloud.list_eips(gateway, page).await.map_err(|error| unread("the EIPs", &error))?;
+            if collect(&mut bound, part) {
+                break;
+            }
+        }
+        eips.push((gateway.clone(), bound));
+    }
+    let routes = routes(cloud, vswitches).await?;
+    Ok(Listing::Survey { gateways, eips, routes })
+}
+
+/// The NAT gateways on the default route of each vSwitch. One that no table names is served by the system table
+/// (aliyun-api.md §7).
+async fn routes(cloud: &impl Cloud, vswitches: &[VSwitchId]) -> Result<Vec<(VSwitchId, Vec<GatewayId>)>, ListError> {
+    let mut tables: Vec<ListedRouteTable> = Vec::new();
+    for page in 1..=PAGES_MAX {
+        let part = cloud.list_route_tables(page).await.map_err(|error| unread("the route tables", &error))?;
+        if collect(&mut tables, part) {
+            break;
+        }
+    }
+    let named: BTreeSet<VSwitchId> = tables.iter().flat_map(|table| table.vswitches.iter().cloned()).collect();
+    let mut routes = Vec::new();
+    for table in &tables {
+        let mut hops = Vec::new();
+        let mut next: Option<String> = None;
+        for _ in 0..PAGES_MAX {
+            let part = cloud.list_default_routes(&table.id, next.as_deref()).await;
+            let Chain { items, next: rest } = part.map_err(|error| unread("the routes", &error))?;
+            hops.extend(items);
+            next = rest;
+            if next.is_none() {
+                break;
+            }
+        }
+        ended_in_time("the routes", next.is_none())?;
+        let unnamed = vswitches.iter().filter(|vswitch| table.system && !named.contains(*vswitch));
+        routes.extend(table.vswitches.iter().chain(unnamed).map(|vswitch| (vswitch.clone(), hops.clone())));
+    }
+    Ok(routes)
+}
+
+/// Adds a page. Returns whether it was the last.
+fn collect<T>(all: &mut Vec<T>, page: Page<T>) -> bool {
+    let done = page.items.is_empty();
+    all.extend(page.items);
+    done || all.len() >= count(page.total)
+}
+
+fn count(total: u32) -> usize {
+    usize::try_from(total).unwrap_or(usize::MAX)
+}
+
+fn ended_in_time(what: &'static str, ended: bool) -> Result<(), ListError> {
+    let endless = || ListError { what, gone: false, message: format!("it does not end after {PAGES_MAX} pages") };
+    if ended { Ok(()) } else { Err(endless()) }
+}
+
+fn changed(what: &'static str) -> ListError {
+    ListError { what, gone: false, message: "its pages do not add up to what each says is the total".to_owned() }
+}
+
+fn unread(what: &'static str, error: &CloudError) -> ListError {
+    ListError { what, gone: error.class == ErrorClass::Gone, message: error.to_string() }
+}
+
+fn refused(error: CloudError) -> Ended {
+    let CloudError { class, code, message, .. } = error;
+    match class {
+        ErrorClass::RetryNow => Ended::Again { after_ms: Some(0), conflict: true, code },
+        ErrorClass::RetryLater => Ended::Again { after_ms: None, conflict: false, code },
+        ErrorClass::Conflict => Ended::Again { after_ms: None, conflict: true, code },
+        ErrorClass::Throttled { after_ms } => Ended::Again { after_ms, conflict: false, code },
+        ErrorClass::Unknown => Ended::Unknown { code },
+        ErrorClass::Duplicate | ErrorClass::Quota | ErrorClass::Gone | ErrorClass::Denied | ErrorClass::Malformed => {
+            Ended::Refused(Refusal { why: Why::Cloud(class), code, message: bounded(&message) })
+        }
+    }
+}
+
+fn ended(error: ClusterError) -> Ended {
+    let ClusterError { call, class, message } = error;
+    let code = format!("{call} {class:?}");
+    match class {
+        ClusterErrorClass::Conflict | ClusterErrorClass::AlreadyExists => {
+            Ended::Again { after_ms: None, conflict: true, code }
+        }
+        ClusterErrorClass::Busy => Ended::Again { after_ms: None, conflict: false, code },
+        ClusterErrorClass::Gone => Ended::Refused(Refusal { why: Why::Gone, code, message: bounded(&message) }),
+        ClusterErrorClass::Refused => Ended::Refused(Refusal { why: Why::Denied, code, message: bounded(&message) }),
+        ClusterErrorClass::Unknown => Ended::Unknown { code },
+    }
+}
+
+fn again(code: &str) -> Ended {
+    Ended::Again { after_ms: None, conflict: true, code: code.to_owned() }
+}
+
+fn refuse(why: Why, code: &str, message: &str) -> Ended {
+    Ended::Refused(Refusal { why, code: code.to_owned(), message: message.to_owned() })
+}

@@ -1,0 +1,226 @@
+//! Every business choice. `decide` reads the state and the time, and answers with at most one decision about one
+//! subject; folding the decision brings the subject back until nothing is left to decide.
+//!
+//! Nothing is decided before pods and claims have been read in this term, and nothing about a table before that table
+//! has been (the barrier, design.md §6).
+
+mod admission;
+mod repair;
+
+use crate::machine::demand::{Demand, RefusalReason, ReleaseReason, WaitReason, bounded};
+use crate::machine::event::{Event, decided, timer};
+use crate::machine::identity::{AllocationId, EntryId, PodKey, PodUid, Stamp, TableId};
+use crate::machine::state::{Listed, Phase, Pod, Standing, State, StrangeClaim, Subject, Timer};
+
+/// A claim's term may be at most this far above ours and still be believed (design.md §5).
+const CLAIM_TERM_LEAD_MAX: u64 = 1_000;
+
+impl State {
+    /// The next decision that is due, if any. The caller makes it a record, folds it, and asks again.
+    ///
+    /// A subject about which nothing is to be decided leaves the work list.
+    pub fn decide(&mut self, now_ms: u64) -> Option<Event> {
+        if let Some((due, timer)) = self.timers.first()
+            && *due <= now_ms
+        {
+            return Some(expiry(timer));
+        }
+        if !self.cluster_read || self.settings.is_none() {
+            return None;
+        }
+        while let Some(subject) = self.worklist.first().cloned() {
+            if let Some(event) = self.decide_about(&subject) {
+                return Some(event);
+            }
+            self.worklist.remove(&subject);
+        }
+        None
+    }
+
+    /// Whether a decision may be due now.
+    #[must_use]
+    pub fn is_undecided(&self, now_ms: u64) -> bool {
+        let timer = self.timers.first().is_some_and(|(due, _)| *due <= now_ms);
+        timer || (self.cluster_read && self.settings.is_some() && !self.worklist.is_empty())
+    }
+
+    fn decide_about(&self, subject: &Subject) -> Option<Event> {
+        match subject {
+            Subject::Claim(key) => self.decide_claim(key),
+            Subject::Allocation(id) => self.decide_allocation(*id),
+            Subject::Stray(table, entry) => self.decide_stray(table, entry),
+            Subject::Queue(table) => self.decide_queue(table),
+            Subject::Pod(uid) => self.decide_pod(uid),
+        }
+    }
+
+    /// A claim that belongs to no allocation: without history it gives the state back, otherwise it is a left-over.
+    /// One without our annotation is somebody else's and stays.
+    fn decide_claim(&self, key: &PodKey) -> Option<Event> {
+        let strange = self.claims.get(key)?;
+        let claim = strange.claim.as_ref()?;
+        if strange.ghost {
+            return None;
+        }
+        if self.rebuilding
+            && let Some(recovered) = self.recover(key, strange)
+        {
+            // Its table must have been read, or it would be taken for unbound.
+            return Some(Event::Recovered(recovered));
+        }
+        let held_by_us = self.by_name.get(key).is_some_and(|id| <(u64, u64)>::from(*id) == claim.allocation);
+        (!held_by_us).then(|| {
+            Event::GhostDecided(decided::GhostDecided {
+                namespace: key.namespace.as_ref().to_owned(),
+                name: key.name.as_ref().to_owned(),
+                uid: strange.uid.as_ref().to_owned(),
+            })
+        })
+    }
+
+    /// The allocation that a claim describes, if it can be believed: its term, its place in a configured pool, and no
+    /// other allocation on its tuples.
+    fn recover(&self, key: &PodKey, strange: &StrangeClaim) -> Option<decided::Allocated> {
+        let claim = strange.claim.as_ref()?;
+        let (eip, ip) = (claim.eip?, claim.ip?);
+        let pool = self.pools.iter().find(|entry| entry.gateway.as_str() == claim.gateway);
+        let within = |item: &decided::Item| pool.is_some_and(|pool| pool.range.contains(item.external));
+        let free = |item: &decided::Item| {
+            let protocol = crate::machine::identity::protocol_of(item.protocol);
+            protocol.is_some_and(|protocol| {
+                let hold = self.holds.get(&(eip, protocol, item.external));
+                hold.and_then(|hold| hold.owner).is_none()
+            })
+        };
+        let believed = claim.allocation.0 <= self.term.saturating_add(CLAIM_TERM_LEAD_MAX)
+            && !claim.items.is_empty()
+            && claim.items.iter().all(|item| within(item) && free(item))
+            && !self.by_name.contains_key(key)
+            && !self.allocations.contains_key(&AllocationId::from(claim.allocation));
+        let (eni, vswitch, zone) = claim.place.clone();
+        believed.then(|| decided::Allocated {
+            pod: claim.pod.clone(),
+            namespace: key.namespace.as_ref().to_owned(),
+            name: key.name.as_ref().to_owned(),
+            allocation: claim.allocation,
+            gateway: claim.gateway.clone(),
+            table: claim.table.clone(),
+            eip,
+            ip,
+            eni,
+            vswitch,
+            zone,
+            fixed: claim.fixed,
+            items: claim.items.clone(),
+            passed_over: Vec::new(),
+        })
+    }
+
+    fn decide_allocation(&self, id: AllocationId) -> Option<Event> {
+        let allocation = self.allocations.get(&id)?;
+        if matches!(allocation.phase, Phase::Releasing { .. }) {
+            return None;
+        }
+        let release = |reason: ReleaseReason| {
+            Some(Event::ReleaseDecided(decided::ReleaseDecided { allocation: id.into(), reason: reason.number() }))
+        };
+        let Some(pod) = self.pods.get(&allocation.pod) else { return release(ReleaseReason::PodGone) };
+        if let Some(reason) = pod.ended {
+            return release(reason);
+        }
+        match &pod.demand {
+            Demand::Off => return release(ReleaseReason::Disabled),
+            // A typing mistake must not cut players off: what is mapped stays until it is switched off.
+            Demand::Kept | Demand::Refused(_) | Demand::On { .. } => {}
+        }
+        if allocation.claim_deleting && pod.grace_ends_ms.is_none() {
+            return release(ReleaseReason::ClaimDeleted);
+        }
+        if let Phase::Rebinding { .. } = allocation.phase {
+            return self.rebind(id, allocation, pod);
+        }
+        if let Some(ip) = pod.ip.filter(|ip| *ip != allocation.ip) {
+            return Some(Event::RebindDecided(decided::RebindDecided { allocation: id.into(), ip }));
+        }
+        if !self.is_open(&allocation.table) {
+            return None;
+        }
+        self.decide_items(id, allocation, pod)
+    }
+
+    /// An entry with our mark that stands for nothing goes. With `repairPolicy: observe` it stays while its allocation
+    /// lives, and is only reported.
+    fn decide_stray(&self, table_id: &TableId, entry: &EntryId) -> Option<Event> {
+        let table = self.tables.get(table_id).filter(|table| table.open)?;
+        let Some(Listed::Stray(stray)) = table.entries.get(entry) else { return None };
+        let repair = self.settings.as_ref().is_some_and(|settings| settings.repair);
+        let lives = || {
+            let mark = crate::machine::identity::Mark::parse(&stray.name);
+            mark.is_some_and(|mark| self.allocations.contains_key(&mark.allocation))
+        };
+        (stray.marked && !stray.stale && (repair || !lives())).then(|| {
+            Event::StaleDecided(decided::StaleDecided {
+                table: table_id.as_str().to_owned(),
+                entry: entry.as_str().to_owned(),
+            })
+        })
+    }
+
+    fn decide_pod(&self, uid: &PodUid) -> Option<Event> {
+        let pod = self.pods.get(uid)?;
+        let event = match (&pod.standing, &pod.demand, pod.barred) {
+            (Standing::Allocated(_), _, _) => None,
+            (_, _, Some(reason)) if matches!(pod.demand, Demand::On { .. }) => Some(refusal(uid, reason, "")),
+            (_, Demand::Refused(refused), _) => Some(refusal(uid, refused.reason, &refused.detail)),
+            (_, Demand::On { wants, fixed }, _) => self.decide_demand(uid, pod, wants, *fixed),
+            (_, Demand::Off | Demand::Kept, _) => None,
+        };
+        event.filter(|event| !says_again(pod, event))
+    }
+
+    pub(super) fn next_allocation(&self) -> AllocationId {
+        AllocationId(Stamp { term: self.term, n: self.allocations_decided.saturating_add(1) })
+    }
+
+    /// The n-th generation from now, from 0.
+    pub(super) fn next_generation(&self, ahead: usize) -> (u64, u64) {
+        let ahead = u64::try_from(ahead).unwrap_or(u64::MAX).saturating_add(1);
+        (self.term, self.generations_decided.saturating_add(ahead))
+    }
+}
+
+fn expiry(timer: &Timer) -> Event {
+    match timer {
+        Timer::Cooldown(eip, protocol, port) => {
+            Event::CooldownEnded(timer::CooldownEnded { eip: *eip, protocol: protocol.number(), port: *port })
+        }
+        Timer::Grace(pod) => Event::GraceEnded(timer::GraceEnded { pod: pod.as_str().to_owned() }),
+        Timer::Retry(allocation) => Event::RetryDue(timer::RetryDue { allocation: (*allocation).into() }),
+        Timer::Probe(table) => Event::ProbeDue(timer::ProbeDue { table: table.as_str().to_owned() }),
+    }
+}
+
+fn refusal(uid: &PodUid, reason: RefusalReason, detail: &str) -> Event {
+    let (pod, detail) = (uid.as_str().to_owned(), bounded(detail));
+    Event::Refused(decided::Refused { pod, reason: reason.number(), detail })
+}
+
+fn wait(uid: &PodUid, reason: WaitReason, queue: Option<&TableId>, entries: usize) -> Event {
+    Event::Waited(decided::Waited {
+        pod: uid.as_str().to_owned(),
+        table: queue.map(|table| table.as_str().to_owned()),
+        reason: reason.number(),
+        entries: u16::try_from(entries).unwrap_or(u16::MAX),
+    })
+}
+
+/// Whether a decision would only repeat how the pod stands.
+fn says_again(pod: &Pod, event: &Event) -> bool {
+    match (&pod.standing, event) {
+        (Standing::Waiting { reason, queue }, Event::Waited(body)) => {
+            body.reason == reason.number() && body.table.as_deref() == queue.as_ref().map(TableId::as_str)
+        }
+        (Standing::Refused(reason), Event::Refused(body)) => body.reason == reason.number(),
+        _ => false,
+    }
+}

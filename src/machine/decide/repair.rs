@@ -1,0 +1,182 @@
+//! What becomes of the items of an allocation: refused, lost, in somebody's way, no longer or newly asked for.
+
+use crate::machine::demand::{Demand, ReleaseReason, Want};
+use crate::machine::event::{Event, decided};
+use crate::machine::identity::{AllocationId, EntryId, Protocol};
+use crate::machine::pool;
+use crate::machine::state::{Address, Allocation, Entry, Item, Listed, Place, Pod, RefusedClass, State, Table};
+
+/// Why entries are created anew, as numbers of [`decided::Regenerated`].
+const LOST: u8 = 1;
+const ADDRESS_CHANGED: u8 = 2;
+const REFUSED: u8 = 3;
+
+/// Who stands where an item's entry should be.
+enum Obstacle {
+    /// A stranger's entry has the external tuple.
+    External,
+    /// A stranger's entry has the internal tuple, or one of ours that is going has either: wait.
+    Wait,
+}
+
+impl State {
+    pub(super) fn decide_items(&self, id: AllocationId, allocation: &Allocation, pod: &Pod) -> Option<Event> {
+        let table = self.tables.get(&allocation.table)?;
+        if let Some(event) = self.decide_quota(id, allocation, table) {
+            return Some(event);
+        }
+        if let Some(event) = self.decide_changed(id, allocation, pod) {
+            return Some(event);
+        }
+        let mut renewed = Vec::new();
+        for item in allocation.items.iter().filter(|item| !item.leaving) {
+            let due = match &item.entry {
+                Entry::Gone => true,
+                Entry::Refused { class: RefusedClass::Duplicate, looked: true, .. } => false,
+                Entry::Planned
+                | Entry::Unknown { .. }
+                | Entry::Refused { .. }
+                | Entry::Present { .. }
+                | Entry::Deleting { .. } => continue,
+            };
+            match self.obstacle_of(allocation, item, table) {
+                Some(Obstacle::External) => return self.move_item(id, allocation, item),
+                Some(Obstacle::Wait) => {}
+                None if due => {
+                    let generation = self.next_generation(renewed.len());
+                    renewed.push((item.want.internal, item.want.protocol.number(), generation));
+                }
+                // The pause after a refusal decides.
+                None => {}
+            }
+        }
+        let reason = if allocation.retries == 0 { LOST } else { REFUSED };
+        (!renewed.is_empty()).then(|| regenerate(id, allocation, reason, &allocation.place, renewed))
+    }
+
+    /// A table that took only a part: its limit is learned, and pods that it did not take as a whole give way.
+    fn decide_quota(&self, id: AllocationId, allocation: &Allocation, table: &Table) -> Option<Event> {
+        let entries = u32::try_from(table.entries.len()).unwrap_or(u32::MAX);
+        let refused = |item: &Item| matches!(item.entry, Entry::Refused { class: RefusedClass::Quota, .. });
+        let release = || {
+            let reason = ReleaseReason::TableFull.number();
+            Event::ReleaseDecided(decided::ReleaseDecided { allocation: id.into(), reason })
+        };
+        let learned = |entries| {
+            let table = allocation.table.as_str().to_owned();
+            Event::QuotaLearned(decided::QuotaLearned { table, entries })
+        };
+        if allocation.items.iter().any(refused) {
+            return Some(if table.limit == Some(entries) { release() } else { learned(Some(entries)) });
+        }
+        let limit = table.limit?;
+        let present = |item: &Item| matches!(item.entry, Entry::Present { .. });
+        if allocation.items.iter().all(present) && entries > limit {
+            return Some(learned(None));
+        }
+        let unsent = allocation.items.iter().all(|item| item.entry == Entry::Planned && !item.touched);
+        let count = u32::try_from(allocation.items.len()).unwrap_or(u32::MAX);
+        let probe = entries == limit && table.committed <= limit.saturating_add(count);
+        (unsent && !probe && table.committed > limit && entries.saturating_add(count) > limit).then(release)
+    }
+
+    /// The pod asks for other ports than before: what stays keeps its numbers.
+    fn decide_changed(&self, id: AllocationId, allocation: &Allocation, pod: &Pod) -> Option<Event> {
+        let Demand::On { wants, .. } = &pod.demand else { return None };
+        let has = |want: &Want| allocation.items.iter().any(|item| item.want == *want);
+        let dropped: Vec<_> = allocation
+            .items
+            .iter()
+            .filter(|item| !item.leaving && !wants.contains(&item.want))
+            .map(|item| item.want)
+            .collect();
+        let missing: Vec<Want> = wants.iter().filter(|want| !has(want)).copied().collect();
+        let added = self.added(allocation, &missing).unwrap_or_default();
+        (!dropped.is_empty() || !added.is_empty()).then(|| {
+            let named = |want: &Want| (want.internal, want.protocol.number());
+            let dropped = dropped.iter().map(named).collect();
+            Event::ItemsChanged(decided::ItemsChanged { allocation: id.into(), dropped, added })
+        })
+    }
+
+    /// New ports of a live pod, on its own EIP; `None` while there is no room.
+    fn added(&self, allocation: &Allocation, missing: &[Want]) -> Option<Vec<decided::Item>> {
+        let eips = &self.gateways.get(&allocation.gateway)?.eips;
+        let eip = eips.iter().find(|eip| eip.address == allocation.eip && eip.usable)?;
+        let table = self.tables.get(&allocation.table)?;
+        let needed = u32::try_from(missing.len()).unwrap_or(u32::MAX);
+        if table.limit.is_some_and(|limit| table.committed.saturating_add(needed) > limit) {
+            return None;
+        }
+        let ports = eip.pick(missing)?;
+        let item = |(position, (want, external)): (usize, (&Want, u16))| decided::Item {
+            internal: want.internal,
+            external,
+            protocol: want.protocol.number(),
+            generation: self.next_generation(position),
+            port_break: self.port_break(eip.snat, external),
+        };
+        Some(missing.iter().zip(ports).enumerate().map(item).collect())
+    }
+
+    fn obstacle_of(&self, allocation: &Allocation, item: &Item, table: &Table) -> Option<Obstacle> {
+        let marked = |entry: &EntryId| match table.entries.get(entry) {
+            Some(Listed::Stray(stray)) => Some(stray.marked),
+            Some(Listed::Ours(..)) | None => None,
+        };
+        let protocol: Protocol = item.want.protocol;
+        let outside = table.strays_external.get(&(allocation.eip, protocol, item.external)).and_then(marked);
+        let inside = table.strays_internal.get(&(allocation.ip, protocol, item.want.internal)).and_then(marked);
+        match (outside, inside) {
+            (_, Some(_)) | (Some(true), None) => Some(Obstacle::Wait),
+            (Some(false), None) => Some(Obstacle::External),
+            (None, None) => None,
+        }
+    }
+
+    /// The item gets another port of its EIP; without room it keeps waiting for the stranger to go.
+    fn move_item(&self, id: AllocationId, allocation: &Allocation, item: &Item) -> Option<Event> {
+        let eips = &self.gateways.get(&allocation.gateway)?.eips;
+        let choice = pool::choose(
+            eips.iter().filter(|eip| eip.address == allocation.eip).cloned().collect::<Vec<_>>().as_slice(),
+            &[item.want],
+        )?;
+        let external = choice.ports.first().copied()?;
+        let moved = decided::Item {
+            internal: item.want.internal,
+            external,
+            protocol: item.want.protocol.number(),
+            generation: self.next_generation(0),
+            port_break: self.port_break(choice.snat, external),
+        };
+        Some(Event::ItemMoved(decided::ItemMoved { allocation: id.into(), item: moved, from: item.external }))
+    }
+
+    /// All entries on the earlier address are gone: they come back on the new one, once it is known where that is.
+    pub(super) fn rebind(&self, id: AllocationId, allocation: &Allocation, pod: &Pod) -> Option<Event> {
+        let gone = allocation.items.iter().all(|item| item.entry == Entry::Gone);
+        let ip = pod.ip.filter(|_| gone)?;
+        let others = self.by_ip.get(&ip).is_some_and(|others| others.iter().any(|other| *other != id));
+        let Some(Address::Known(place)) = self.addresses.get(&ip).filter(|_| !others) else { return None };
+        let renewed =
+            allocation.items.iter().enumerate().map(|(position, item)| {
+                (item.want.internal, item.want.protocol.number(), self.next_generation(position))
+            });
+        let event = regenerate(id, allocation, ADDRESS_CHANGED, place, renewed.collect());
+        match event {
+            Event::Regenerated(body) => Some(Event::Regenerated(decided::Regenerated { ip, ..body })),
+            other => Some(other),
+        }
+    }
+}
+
+fn regenerate(
+    id: AllocationId,
+    allocation: &Allocation,
+    reason: u8,
+    place: &Place,
+    items: Vec<(u16, u8, (u64, u64))>,
+) -> Event {
+    let place = (place.eni.as_str().to_owned(), place.vswitch.as_str().to_owned(), place.zone.as_str().to_owned());
+    Event::Regenerated(decided::Regenerated { allocation: id.into(), reason, ip: allocation.ip, place, items })
+}

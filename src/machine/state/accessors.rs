@@ -1,0 +1,149 @@
+//! What others may read of an allocation.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+
+use crate::machine::demand::Want;
+use crate::machine::identity::{EniId, GatewayId, Generation, PodKey, PodUid, TableId, VSwitchId, ZoneId};
+use crate::machine::state::{Allocation, Entry, Item, Phase, Place};
+
+impl Allocation {
+    /// The pod.
+    #[must_use]
+    pub const fn pod(&self) -> &PodUid {
+        &self.pod
+    }
+
+    /// Namespace and name of the pod.
+    #[must_use]
+    pub const fn key(&self) -> &PodKey {
+        &self.key
+    }
+
+    /// The gateway.
+    #[must_use]
+    pub const fn gateway(&self) -> &GatewayId {
+        &self.gateway
+    }
+
+    /// The forward table.
+    #[must_use]
+    pub const fn table(&self) -> &TableId {
+        &self.table
+    }
+
+    /// The EIP.
+    #[must_use]
+    pub const fn eip(&self) -> Ipv4Addr {
+        self.eip
+    }
+
+    /// The pod's address.
+    #[must_use]
+    pub const fn ip(&self) -> Ipv4Addr {
+        self.ip
+    }
+
+    /// Where that address is.
+    #[must_use]
+    pub const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The mapping is fixed.
+    #[must_use]
+    pub const fn is_fixed(&self) -> bool {
+        self.fixed
+    }
+
+    /// All items.
+    #[must_use]
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// The items that the pod asks for.
+    pub fn items_staying(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(|item| !item.leaving)
+    }
+
+    /// Its entries are to exist.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    /// Why nothing is published: a word and a sentence.
+    #[must_use]
+    pub const fn words(&self) -> (&'static str, &'static str) {
+        match self.phase {
+            Phase::Live => ("Pending", "entries are being created or repaired"),
+            Phase::Rebinding { .. } => ("AddressChanged", "the pod's address changed; its entries follow"),
+            Phase::Releasing { reason, .. } => (reason.word(), reason.sentence()),
+        }
+    }
+
+    /// `EIP:512/tcp,513/udp`.
+    #[must_use]
+    pub fn external_address(&self) -> String {
+        let mut text = format!("{}:", self.eip);
+        for (position, item) in self.items_staying().enumerate() {
+            let comma = if position == 0 { "" } else { "," };
+            // Writing to a string does not fail.
+            let _ = write!(text, "{comma}{}/{}", item.external, item.want.protocol);
+        }
+        text
+    }
+}
+
+impl Item {
+    /// The pod's port and the protocol.
+    #[must_use]
+    pub const fn want(&self) -> Want {
+        self.want
+    }
+
+    /// The public port.
+    #[must_use]
+    pub const fn external(&self) -> u16 {
+        self.external
+    }
+
+    /// The creation.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// PortBreak is set.
+    #[must_use]
+    pub const fn port_break(&self) -> bool {
+        self.port_break
+    }
+
+    /// What is known of its entry.
+    #[must_use]
+    pub const fn entry(&self) -> &Entry {
+        &self.entry
+    }
+}
+
+impl Place {
+    /// The interface.
+    #[must_use]
+    pub const fn eni(&self) -> &EniId {
+        &self.eni
+    }
+
+    /// The vSwitch.
+    #[must_use]
+    pub const fn vswitch(&self) -> &VSwitchId {
+        &self.vswitch
+    }
+
+    /// The zone.
+    #[must_use]
+    pub const fn zone(&self) -> &ZoneId {
+        &self.zone
+    }
+}

@@ -1,0 +1,259 @@
+//! Questions that the step asks: what is known already, and what an intent needs to be carried out.
+
+use crate::machine::event::seen;
+use crate::machine::identity::{AllocationId, GatewayId, Generation, PodKey, PodUid, TableId, Tuple, VSwitchId};
+use crate::machine::state::{Allocation, Entry, Pod, Settings, Standing, State, Stray};
+
+impl State {
+    /// Whether an observation of a gateway says nothing new.
+    #[must_use]
+    pub fn knows_gateway(&self, seen: &seen::GatewaySeen) -> bool {
+        self.gateways.get(&GatewayId::from(seen.gateway.as_str())).is_some_and(|gateway| {
+            gateway.table.as_ref().map(TableId::as_str) == seen.table.as_deref()
+                && gateway.zone.as_ref().map(crate::machine::identity::ZoneId::as_str) == seen.zone.as_deref()
+                && gateway.available == seen.available
+                && gateway.bound == seen.eips
+        })
+    }
+
+    /// The gateways that have been seen and are not known to be gone.
+    #[must_use]
+    pub fn gateways_known(&self) -> Vec<GatewayId> {
+        let known = self.gateways.iter().filter(|(_, gateway)| gateway.available || !gateway.bound.is_empty());
+        known.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The configured gateways, each once, in order.
+    #[must_use]
+    pub fn gateways_configured(&self) -> Vec<GatewayId> {
+        let mut ids: Vec<GatewayId> = Vec::new();
+        for entry in &self.pools {
+            if !ids.contains(&entry.gateway) {
+                ids.push(entry.gateway.clone());
+            }
+        }
+        ids
+    }
+
+    /// The next hops of a vSwitch's default route.
+    #[must_use]
+    pub fn route(&self, vswitch: &VSwitchId) -> Option<&Vec<GatewayId>> {
+        self.routes.get(vswitch)
+    }
+
+    /// vSwitches whose route is known.
+    #[must_use]
+    pub fn vswitches_known(&self) -> Vec<VSwitchId> {
+        self.routes.iter().map(|(vswitch, _)| vswitch.clone()).collect()
+    }
+
+    /// The tables that must be read in each term: those of configured gateways, and those that an allocation names.
+    #[must_use]
+    pub fn tables_needed(&self) -> Vec<TableId> {
+        let configured = self.gateways_configured();
+        let of_gateway = |id: &GatewayId| self.gateways.get(id).and_then(|gateway| gateway.table.clone());
+        let mut tables: Vec<TableId> = configured.iter().filter_map(of_gateway).collect();
+        for (id, table) in self.tables.iter() {
+            if table.committed > 0 && !tables.contains(id) {
+                tables.push(id.clone());
+            }
+        }
+        tables
+    }
+
+    /// PodDNATs that were known at an event: name and UID.
+    pub fn claims_known(&self, at: u64) -> impl Iterator<Item = (&PodKey, &str)> {
+        let ours = self.allocations.iter().filter_map(move |(_, allocation)| {
+            let (uid, since) = allocation.claim_uid.as_ref()?;
+            (*since <= at).then_some((&allocation.key, uid.as_ref()))
+        });
+        ours.chain(self.claims.iter().map(|(key, claim)| (key, claim.uid.as_ref())))
+    }
+
+    /// Pods that were known at an event and have not been seen since.
+    pub fn pods_known(&self, at: u64) -> impl Iterator<Item = &PodUid> {
+        self.pods.iter().filter(move |(_, pod)| pod.seen_at <= at).map(|(uid, _)| uid)
+    }
+
+    /// Whether an observation of a PodDNAT says nothing new.
+    #[must_use]
+    pub fn knows_claim(&self, seen: &seen::ClaimSeen) -> bool {
+        let key = PodKey::new(seen.namespace.as_str(), seen.name.as_str());
+        let strange = self.claims.get(&key);
+        let same = strange.is_some_and(|claim| {
+            *claim.uid == *seen.uid && claim.claim == seen.claim && claim.published == seen.published
+        });
+        let ours = self.by_name.get(&key).and_then(|id| Some((*id, self.allocations.get(id)?)));
+        same || ours.is_some_and(|(id, allocation)| {
+            let named = seen.claim.as_ref().is_some_and(|claim| AllocationId::from(claim.allocation) == id);
+            let uid = allocation.claim_uid.as_ref().is_some_and(|(uid, _)| **uid == *seen.uid);
+            let status = seen.published || allocation.published != super::Published::Unknown;
+            named && uid && status && allocation.claim_deleting == seen.deleting
+        })
+    }
+
+    /// Whether a PodDNAT that went was known.
+    #[must_use]
+    pub fn has_claim(&self, gone: &seen::ClaimGone) -> bool {
+        let key = PodKey::new(gone.namespace.as_str(), gone.name.as_str());
+        let strange = self.claims.get(&key).is_some_and(|claim| *claim.uid == *gone.uid);
+        let ours = self.by_name.get(&key).and_then(|id| self.allocations.get(id));
+        strange
+            || ours.is_some_and(|allocation| allocation.claim_uid.as_ref().is_some_and(|(uid, _)| **uid == *gone.uid))
+    }
+
+    /// Whether an address is known to belong to no interface.
+    #[must_use]
+    pub fn is_missing(&self, ip: std::net::Ipv4Addr) -> bool {
+        matches!(self.addresses.get(&ip), Some(super::Address::Missing))
+    }
+
+    /// The five of the item that a generation creates.
+    #[must_use]
+    pub fn tuple_of(&self, generation: Generation) -> Option<Tuple> {
+        let allocation = self.allocations.get(self.by_generation.get(&generation)?)?;
+        allocation.item(generation).map(|item| allocation.tuple(item))
+    }
+
+    /// Whether an entry of a listing is what is known of an item: its five, and its status.
+    #[must_use]
+    pub fn shows(&self, id: AllocationId, generation: Generation, tuple: Option<Tuple>, status: u8) -> bool {
+        let Some(allocation) = self.allocations.get(&id) else { return false };
+        let Some(item) = allocation.item(generation) else { return false };
+        let as_known = match &item.entry {
+            Entry::Present { available, missed_ms: None, .. } => *available == (status == 1),
+            Entry::Deleting { missed_ms: None, .. } => true,
+            Entry::Present { .. } | Entry::Deleting { .. } => false,
+            Entry::Planned | Entry::Unknown { .. } | Entry::Refused { .. } | Entry::Gone => false,
+        };
+        as_known && tuple == Some(allocation.tuple(item))
+    }
+
+    /// An allocation.
+    #[must_use]
+    pub fn allocation(&self, id: AllocationId) -> Option<&Allocation> {
+        self.allocations.get(&id)
+    }
+
+    /// The allocation of which a generation is part.
+    #[must_use]
+    pub fn allocation_of(&self, generation: Generation) -> Option<AllocationId> {
+        self.by_generation.get(&generation).copied()
+    }
+
+    /// The allocation to which a listed entry belongs.
+    #[must_use]
+    pub fn owner_of(&self, table: &TableId, entry: &crate::machine::identity::EntryId) -> Option<AllocationId> {
+        match self.tables.get(table)?.entries.get(entry)? {
+            super::Listed::Ours(allocation, _) => Some(*allocation),
+            super::Listed::Stray(_) => None,
+        }
+    }
+
+    /// A pod.
+    #[must_use]
+    pub fn pod(&self, uid: &PodUid) -> Option<&Pod> {
+        self.pods.get(uid)
+    }
+
+    /// All pods.
+    pub fn pods(&self) -> impl Iterator<Item = (&PodUid, &Pod)> {
+        self.pods.iter()
+    }
+
+    /// All allocations.
+    pub fn allocations(&self) -> impl Iterator<Item = (&AllocationId, &Allocation)> {
+        self.allocations.iter()
+    }
+
+    /// The settings, once there are any.
+    #[must_use]
+    pub const fn settings(&self) -> Option<&Settings> {
+        self.settings.as_ref()
+    }
+
+    /// Whether pods and claims have been read in this term.
+    #[must_use]
+    pub const fn is_cluster_read(&self) -> bool {
+        self.cluster_read
+    }
+}
+
+impl Settings {
+    /// UID of the kube-system namespace.
+    #[must_use]
+    pub fn cluster_uid(&self) -> &str {
+        &self.cluster_uid
+    }
+
+    /// Its hash, as marks carry it.
+    #[must_use]
+    pub const fn cluster(&self) -> crate::machine::identity::UidHash {
+        self.cluster
+    }
+
+    /// How often everything is read again.
+    #[must_use]
+    pub const fn resync_ms(&self) -> u64 {
+        self.resync_ms
+    }
+}
+
+impl Pod {
+    /// What exactly was refused, where the annotations were.
+    #[must_use]
+    pub fn refusal_detail(&self) -> Option<&str> {
+        match &self.demand {
+            crate::machine::demand::Demand::Refused(refusal) => Some(&refusal.detail),
+            crate::machine::demand::Demand::Off
+            | crate::machine::demand::Demand::Kept
+            | crate::machine::demand::Demand::On { .. } => None,
+        }
+    }
+
+    /// The event of its last observation.
+    #[must_use]
+    pub const fn seen_at(&self) -> u64 {
+        self.seen_at
+    }
+
+    /// It lists our readiness gate.
+    #[must_use]
+    pub const fn has_gate(&self) -> bool {
+        self.gate
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn key(&self) -> &PodKey {
+        &self.key
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub const fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// It asks for a mapping and can have one: it has an address and its end has not begun.
+    #[must_use]
+    pub const fn is_served(&self) -> bool {
+        matches!(self.demand, crate::machine::demand::Demand::On { .. })
+            && self.ip.is_some()
+            && self.ended.is_none()
+            && self.grace_ends_ms.is_none()
+    }
+}
+
+impl Stray {
+    /// Whether an observation says what is known. What state somebody else's entry is in makes no difference.
+    #[must_use]
+    pub fn says_the_same(&self, seen: &seen::EntrySeen) -> bool {
+        *self.name == *seen.name
+            && self.external_ip == seen.external_ip
+            && self.external_ports == seen.external_ports
+            && self.internal_ip == seen.internal_ip
+            && self.internal_ports == seen.internal_ports
+            && self.protocol == crate::machine::identity::protocol_of(seen.protocol)
+    }
+}

@@ -1,0 +1,150 @@
+//! What the step asks to be carried out, with every parameter, and how it ended.
+//!
+//! An effect is complete in itself: whoever carries it out looks up nothing and chooses nothing.
+
+use std::net::Ipv4Addr;
+
+use crate::machine::event::seen::{ClaimSeen, PodSeen};
+use crate::machine::identity::{AllocationId, EntryId, GatewayId, PodKey, TableId, VSwitchId};
+use crate::ports::cloud::{
+    CreateEntry, DeleteEntry, ErrorClass, ListedEip, ListedEntry, ListedGateway, ListedInterface,
+};
+use crate::ports::cluster::{Mapping, PodMark, Publication};
+
+/// One change to bring about. Carried out twice, late or after a crash, it does no harm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Write the claim.
+    WriteClaim(Box<Mapping>),
+    /// Write or withdraw the status.
+    WriteStatus(Box<Publication>),
+    /// Delete the PodDNAT of an allocation and take our finalizer off.
+    ReleaseClaim {
+        /// Its name.
+        key: PodKey,
+        /// The allocation that its annotation must name.
+        allocation: AllocationId,
+    },
+    /// Delete a PodDNAT that stands for nothing, by UID.
+    DropClaim {
+        /// Its name.
+        key: PodKey,
+        /// Its UID.
+        uid: Box<str>,
+    },
+    /// Say on the pod how things stand.
+    MarkPod(Box<PodMark>),
+    /// Create an entry.
+    Create(Box<CreateEntry>),
+    /// Delete an entry.
+    Delete(Box<DeleteEntry>),
+}
+
+/// How an effect ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It is so.
+    Done,
+    /// The claim is there.
+    Claimed {
+        /// UID of the PodDNAT.
+        uid: String,
+    },
+    /// The entry was accepted.
+    Created(EntryId),
+    /// It is not so and will not be: the object is gone, somebody else's, or the request is refused for good.
+    Refused(Refusal),
+    /// It was not carried out; the same again after a pause.
+    Again {
+        /// Milliseconds to wait, where the answer says them.
+        after_ms: Option<u64>,
+        /// Another operation of ours or of somebody else was in the way.
+        conflict: bool,
+        /// What came back.
+        code: String,
+    },
+    /// It may have been carried out.
+    Unknown {
+        /// What came instead of an answer.
+        code: String,
+    },
+}
+
+/// A refusal for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub why: Why,
+    /// The code.
+    pub code: String,
+    /// The words, bounded.
+    pub message: String,
+}
+
+/// Why an effect was refused for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The cloud refused, by class.
+    Cloud(ErrorClass),
+    /// An object of that name belongs to another allocation, or to nobody we know.
+    Taken,
+    /// The object does not exist.
+    Gone,
+    /// The API server refused.
+    Denied,
+}
+
+/// Something to read, completely.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListRequest {
+    /// All pods and all PodDNATs, consistently.
+    Cluster,
+    /// The gateways, their EIPs, and the default routes of these vSwitches and all that route tables name.
+    Survey {
+        /// vSwitches that have been met.
+        vswitches: Vec<VSwitchId>,
+        /// The configured gateways, whose EIPs are read.
+        gateways: Vec<GatewayId>,
+    },
+    /// The interfaces of these addresses.
+    Interfaces(Vec<Ipv4Addr>),
+    /// The entries of a table.
+    Table(TableId),
+}
+
+/// What was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// Answer to [`ListRequest::Cluster`].
+    Cluster {
+        /// All pods.
+        pods: Vec<PodSeen>,
+        /// All PodDNATs.
+        claims: Vec<ClaimSeen>,
+    },
+    /// Answer to [`ListRequest::Survey`].
+    Survey {
+        /// All gateways of the VPC.
+        gateways: Vec<ListedGateway>,
+        /// The EIPs of each configured gateway.
+        eips: Vec<(GatewayId, Vec<ListedEip>)>,
+        /// The NAT gateways on the default route of each vSwitch.
+        routes: Vec<(VSwitchId, Vec<GatewayId>)>,
+    },
+    /// Answer to [`ListRequest::Interfaces`].
+    Interfaces(Vec<ListedInterface>),
+    /// Answer to [`ListRequest::Table`]: complete, no id twice, as many as the cloud says there are.
+    Table(Vec<ListedEntry>),
+}
+
+/// Why a reading did not end well. It says nothing about what is there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} could not be read, so nothing is concluded: {message}")]
+pub struct ListError {
+    /// What was being read.
+    pub what: &'static str,
+    /// The table does not exist, says the cloud.
+    pub gone: bool,
+    /// What came back.
+    pub message: String,
+}
