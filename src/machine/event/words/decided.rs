@@ -10,19 +10,17 @@ use crate::machine::event::decided::{
 pub(super) fn allocated(body: &Allocated) -> String {
     let passed_over = match body.passed_over.as_slice() {
         [] => String::new(),
-        passed_over => {
-            format!("; passed over: {}", list(passed_over.iter().map(|(eip, why)| format!("{eip} ({})", passed(*why)))))
-        }
+        eips => format!("; passed over: {}", list(eips.iter().map(|(eip, why)| format!("{eip} ({})", passed(*why))))),
     };
-    format!("{} was allocated to {}{passed_over}", allocation(body), pod(body))
+    format!("{} gets {}{passed_over}", pod(body), allocation(body))
 }
 
 pub(super) fn recovered(body: &Allocated) -> String {
-    format!("{} of {} was taken from the claim that an earlier leader wrote", allocation(body), pod(body))
+    format!("{} keeps {}; taken from the claim that an earlier leader wrote", pod(body), allocation(body))
 }
 
 pub(super) fn adopted(body: &Allocated) -> String {
-    format!("{} of {} was taken over from the original controller", allocation(body), pod(body))
+    format!("{} keeps {}; taken over from the original controller", pod(body), allocation(body))
 }
 
 fn pod(body: &Allocated) -> String {
@@ -31,9 +29,9 @@ fn pod(body: &Allocated) -> String {
 
 fn allocation(body: &Allocated) -> String {
     let items = list(body.items.iter().map(|item| mapping(body.eip, body.ip, item)));
+    let fixed = if body.fixed { "fixed " } else { "" };
     format!(
-        "{} {} on NAT gateway {}, table {}: {items},",
-        if body.fixed { "fixed allocation" } else { "allocation" },
+        "{fixed}allocation {} on NAT gateway {}, table {}: {items}",
         stamp(body.allocation),
         body.gateway,
         body.table

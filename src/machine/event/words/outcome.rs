@@ -1,6 +1,6 @@
 //! Sentences of kinds 60-99: how effects ended, and timers.
 
-use super::phrase::{endpoint, reason, stamp};
+use super::phrase::{endpoint, stamp};
 use crate::machine::demand::{Note, Phase};
 use crate::machine::event::outcome::{
     ClaimRefused, ClaimReleased, ClaimWritten, DeleteUnknown, EntryCreated, EntryDeleted, EntryNeverSent, EntryRefused,
@@ -48,14 +48,15 @@ pub(super) fn status_unknown(body: &StatusUnknown) -> String {
 }
 
 pub(super) fn pod_marked(body: &PodMarked) -> String {
-    let (number, why, allocation) = body.note;
+    let (number, reason, allocation) = body.note;
     let Some(phase) = Phase::from_number(number) else {
         return format!("the pod with UID {} carries note {number}, which this build does not know", body.pod);
     };
-    let note = Note { phase, reason: why, allocation: allocation.into() };
+    let note = Note { phase, reason, allocation: allocation.into() };
     let (word, sentence) = note.words();
+    let why = if word == phase.word() { String::new() } else { format!("{word}: ") };
     let about = if allocation == (0, 0) { String::new() } else { format!(" for allocation {}", stamp(allocation)) };
-    format!("the pod with UID {} carries our note {}{about}; {}", body.pod, phase, reason(Some((word, sentence)), why))
+    format!("the pod with UID {} carries our note {phase}{about}; {why}{sentence}", body.pod)
 }
 
 pub(super) fn mark_unknown(body: &MarkUnknown) -> String {

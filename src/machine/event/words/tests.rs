@@ -248,9 +248,9 @@ fn whatever_a_record_speaks_of_stands_in_its_sentence() {
 fn an_allocation_is_told_whole() {
     assert_eq!(
         words(Event::Allocated(allocated())),
-        "allocation 3.7 on NAT gateway ngw-1, table ftb-1: 203.0.113.7:512/tcp -> 172.16.0.5:80 (generation 3.9, \
-         PortBreak), 203.0.113.7:513/udp -> 172.16.0.5:80 (generation 3.9, PortBreak), was allocated to pod \
-         games/web-0 (UID uid-a) at 172.16.0.5; passed over: 203.0.113.8 (fewer free ports)"
+        "pod games/web-0 (UID uid-a) at 172.16.0.5 gets allocation 3.7 on NAT gateway ngw-1, table ftb-1: \
+         203.0.113.7:512/tcp -> 172.16.0.5:80 (generation 3.9, PortBreak), 203.0.113.7:513/udp -> 172.16.0.5:80 \
+         (generation 3.9, PortBreak); passed over: 203.0.113.8 (fewer free ports)"
     );
     let all = subjects(&Event::Allocated(allocated()));
     assert_eq!(all.names, BTreeSet::from([PodKey::new("games", "web-0")]));
