@@ -58,10 +58,25 @@ const ROOMS: &[Room] = &[
     Room { modules: &["executor"], ours: &["executor", "machine", "ports"], crates: Some(PURE) },
     Room { modules: &["ports"], ours: &["machine", "ports"], crates: Some(PURE) },
     Room {
-        modules: &["sandbox/vpc", "sandbox/cluster"],
-        ours: &["machine", "ports", "sandbox::vpc", "sandbox::cluster", "cloud::classes"],
+        modules: &["sandbox/vpc"],
+        ours: &["machine", "ports", "sandbox::vpc", "cloud::classes"],
         crates: Some(PURE),
     },
+    Room {
+        modules: &["sandbox/cluster"],
+        ours: &[
+            "machine",
+            "ports",
+            "sandbox::cluster",
+            "sandbox::vpc",
+            "cluster::pod",
+            "cluster::poddnat",
+            "cluster::timestamp",
+        ],
+        crates: Some(PURE),
+    },
+    // The wire shapes that the simulated cluster keeps, too.
+    Room { modules: &["cluster/pod", "cluster/poddnat"], ours: &["cluster", "machine", "ports"], crates: Some(PURE) },
     Room {
         modules: &["cloud/sign", "cloud/classes"],
         ours: &["cloud::sign", "cloud::classes", "ports"],

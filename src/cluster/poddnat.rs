@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::claim::{CLAIM_BYTES_MAX, ClaimAnnotation, ClaimError, ClaimItem, ReleasingItem};
 use crate::machine::event::seen::ClaimSeen;
-use crate::machine::identity::{EntryId, Protocol};
-use crate::ports::cluster::{ClaimFound, Mapping, Publication};
+use crate::machine::identity::{AllocationId, EntryId, Protocol};
+use crate::ports::cluster::{ClaimFound, MappedPort, Mapping, Publication};
 
 /// The group and version that natgw speaks; it is also the stored one.
 pub const API_VERSION: &str = "alibabacloud.com/v1beta1";
@@ -297,7 +297,7 @@ pub fn found(object: &PodDnat) -> ClaimFound {
         resource_version: metadata.resource_version.clone(),
         deleting: metadata.deletion_timestamp.is_some(),
         finalizer: has_finalizer(metadata),
-        allocation: annotation_of(object).map(|annotation| annotation.allocation.into()),
+        allocation: annotation_of(object).map(|annotation| AllocationId(annotation.allocation)),
     }
 }
 
@@ -319,7 +319,7 @@ fn has_finalizer(metadata: &Metadata) -> bool {
 
 fn encode_spec(mapping: &Mapping) -> Spec {
     let protocol = mapping.items.first().map_or(Protocol::Tcp, |item| item.protocol);
-    let port = |item: &crate::ports::cluster::MappedPort| PortMapping {
+    let port = |item: &MappedPort| PortMapping {
         external_port: item.external.to_string(),
         internal_port: item.internal.to_string(),
         protocol: (item.protocol != protocol).then(|| item.protocol.to_string()),
@@ -342,7 +342,7 @@ fn encode_entries(mapping: &Mapping, entries: &[EntryId]) -> Vec<Entry> {
         return Vec::new();
     }
     let pairs = mapping.items.iter().zip(entries);
-    let entry = |(item, id): (&crate::ports::cluster::MappedPort, &EntryId)| Entry {
+    let entry = |(item, id): (&MappedPort, &EntryId)| Entry {
         external_ip: mapping.eip.to_string(),
         external_port: item.external.to_string(),
         forward_entry_id: id.to_string(),

@@ -33,6 +33,7 @@ fn publication(published: bool) -> Publication {
     let entries = vec![EntryId::from("fwd-1"), EntryId::from("fwd-2")];
     Publication {
         key: mapping().key,
+        allocation: mapping().allocation,
         mapping: published.then(|| (mapping(), entries)),
         reason: if published { ("Mapped", "all entries are available") } else { ("EntryLost", "an entry is missing") },
     }

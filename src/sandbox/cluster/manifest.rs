@@ -7,7 +7,6 @@
 mod field;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -150,15 +149,18 @@ impl Reader<'_> {
             faults.note(&name, reason, "rename the object");
             return None;
         }
-        let Some(namespace) = metadata.field("namespace") else { return Some(PodKey::new("default", text)) };
-        let space = namespace.text(faults)?;
+        let namespace = metadata.field("namespace");
+        let space = namespace.as_ref().map_or(Some("default"), |namespace| namespace.text(faults))?;
+        // Where no namespace is written, the name is the place to point at.
+        let place = namespace.unwrap_or(name);
         if !dns_name(space, LABEL_BYTES_MAX, false) {
             let reason = "a namespace has lower case letters, digits and '-', begins and ends with a letter or digit, and has at most 63 characters";
-            faults.note(&namespace, reason, "correct the namespace");
+            faults.note(&place, reason, "correct the namespace");
             return None;
         }
         if self.ending.contains(space) {
-            faults.note(&namespace, "the namespace is being terminated", "apply again when it has gone");
+            let reason = format!("the namespace {space:?} is being terminated");
+            faults.note(&place, reason, "apply again when it has gone");
             return None;
         }
         Some(PodKey::new(space, text))
@@ -291,12 +293,6 @@ fn text_map(object: &Field<'_>, name: &'static str, faults: &mut Faults) -> Opti
 
 fn hash(template: &Value) -> String {
     letters(&template.to_string(), 10)
-}
-
-impl fmt::Display for Manifest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.source)
-    }
 }
 
 #[cfg(test)]

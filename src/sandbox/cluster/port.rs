@@ -174,3 +174,117 @@ impl Lease for SimulatedCluster {
         self.call("write_lease", None, |model| model.write_lease(record)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::sandbox::cluster::Settings;
+
+    const ALWAYS: u32 = 1_000_000;
+
+    fn port() -> SimulatedCluster {
+        let model = Model::new(Settings::new("cluster"));
+        SimulatedCluster::new(Rc::new(RefCell::new(model)), Rc::new(Cell::new(0)))
+    }
+
+    /// Polls to the end and says how many polls it took.
+    fn finish<T>(future: impl Future<Output = T>) -> (T, u32) {
+        let (mut future, mut context) = (pin!(future), Context::from_waker(Waker::noop()));
+        let mut polls = 0;
+        loop {
+            polls += 1;
+            assert!(polls < 10, "the future does not end");
+            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+                return (value, polls);
+            }
+        }
+    }
+
+    fn record(term: u64, over: &LeaseRecord) -> LeaseRecord {
+        LeaseRecord { term, ..over.clone() }
+    }
+
+    #[test]
+    fn the_effect_comes_with_the_first_poll_and_the_reply_with_the_second() {
+        let port = port();
+        let empty = LeaseRecord::default();
+        let first = record(1, &empty);
+        drop(port.write_lease(&first));
+        assert_eq!(port.model.borrow().read_lease(), empty, "a future that was never polled sent nothing");
+        {
+            let mut future = pin!(port.write_lease(&first));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(future.as_mut().poll(&mut context).is_pending());
+        }
+        assert_eq!(port.model.borrow().read_lease().term, 1, "the reply is lost and the effect stands");
+        let (read, polls) = finish(port.read_lease());
+        assert_eq!((read.unwrap().term, polls), (1, 2));
+    }
+
+    #[test]
+    fn the_clock_is_read_when_the_request_is_sent() {
+        let port = port();
+        port.now_ms.set(77);
+        finish(port.list_pods()).0.unwrap();
+        assert_eq!(port.model.borrow().now_ms(), 77);
+    }
+
+    #[test]
+    fn lost_and_busy_calls_say_what_may_be_concluded_and_no_more() {
+        let port = port();
+        let empty = LeaseRecord::default();
+        let ended = |faults, term| {
+            port.clone().set_faults(faults);
+            let over = port.model.borrow().read_lease();
+            let class = finish(port.write_lease(&record(term, &over))).0.map_err(|error| error.class);
+            (class.err(), port.model.borrow().read_lease().term)
+        };
+        let none = Faults::default();
+        assert_eq!(ended(Faults { lost_request: ALWAYS, ..none }, 1), (Some(ClusterErrorClass::Unknown), empty.term));
+        assert_eq!(ended(Faults { busy: ALWAYS, ..none }, 2), (Some(ClusterErrorClass::Busy), empty.term));
+        assert_eq!(ended(Faults { lost_reply: ALWAYS, ..none }, 3), (Some(ClusterErrorClass::Unknown), 3));
+        assert_eq!(ended(none, 4), (None, 4));
+    }
+
+    #[test]
+    fn a_conflict_is_a_true_one() {
+        let port = port();
+        let mapping = Mapping {
+            key: PodKey::new("default", "a"),
+            pod: "u".into(),
+            allocation: (1, 1).into(),
+            fixed: true,
+            gateway: "ngw-1".into(),
+            table: "ftb-1".into(),
+            eip: [203, 0, 113, 1].into(),
+            ip: [172, 16, 0, 1].into(),
+            eni: "e".into(),
+            vswitch: "v".into(),
+            zone: "z".into(),
+            items: Vec::new(),
+        };
+        let found = finish(port.create_claim(&mapping)).0.unwrap();
+        port.set_faults(Faults { conflict: ALWAYS, ..Faults::default() });
+        let refused = finish(port.strip_finalizer(&mapping.key, &found)).0.unwrap_err();
+        assert_eq!(refused.class, ClusterErrorClass::Conflict);
+        port.set_faults(Faults::default());
+        let again = finish(port.read_claim(&mapping.key)).0.unwrap().unwrap();
+        assert_ne!(again.resource_version, found.resource_version, "somebody wrote");
+        finish(port.strip_finalizer(&mapping.key, &again)).0.unwrap();
+    }
+
+    #[test]
+    fn one_seed_gives_one_run() {
+        let run = |seed| {
+            let faults = Faults { lost_reply: ALWAYS / 2, busy: ALWAYS / 4, ..Faults::default() };
+            let port = SimulatedCluster { rng: Rc::new(RefCell::new(Rng::new(seed))), ..port() };
+            port.set_faults(faults);
+            (0..64).map(|_| finish(port.list_claims()).0.map_err(|error| error.class)).collect::<Vec<_>>()
+        };
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+    }
+}

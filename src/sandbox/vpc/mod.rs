@@ -17,7 +17,7 @@ mod port;
 mod refusal;
 mod reply;
 mod request;
-pub(in crate::sandbox) mod rng;
+pub(crate) mod rng;
 mod table;
 mod tokens;
 mod world;

@@ -4,39 +4,39 @@
 use serde::{Deserialize, Serialize};
 
 /// One million: rates are kept in parts of it, because integers are equal on every machine.
-pub(in crate::sandbox) const MILLION: u32 = 1_000_000;
+pub(crate) const MILLION: u32 = 1_000_000;
 
 /// The increment of SplitMix64, 2^64 divided by the golden ratio, odd.
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A seeded generator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::sandbox) struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub(in crate::sandbox) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// 64 bits.
-    pub(in crate::sandbox) const fn draw(&mut self) -> u64 {
+    pub(crate) const fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GAMMA);
         mix(self.0)
     }
 
     /// A number from 1 to `most`; 1 where `most` is 0.
-    pub(in crate::sandbox) fn up_to(&mut self, most: u64) -> u64 {
+    pub(crate) fn up_to(&mut self, most: u64) -> u64 {
         // The bias of the remainder is below 2^-40 for every limit of this model.
         (self.draw() % most.max(1)).saturating_add(1)
     }
 
     /// Whether something happens that happens `rate` times in a million.
-    pub(in crate::sandbox) fn happens(&mut self, rate: u32) -> bool {
+    pub(crate) fn happens(&mut self, rate: u32) -> bool {
         rate > 0 && self.up_to(u64::from(MILLION)) <= u64::from(rate)
     }
 
     /// A delay from 1 to about `most`, short ones as likely as long ones on a logarithmic scale.
-    pub(in crate::sandbox) fn delay(&mut self, most: u64) -> u64 {
+    pub(crate) fn delay(&mut self, most: u64) -> u64 {
         let halvings = self.draw() % DELAY_SCALES;
         self.up_to(most >> halvings)
     }
@@ -46,7 +46,7 @@ impl Rng {
 const DELAY_SCALES: u64 = 12;
 
 /// The output function of SplitMix64: a bijection on 64 bits, so that distinct inputs give distinct names.
-pub(in crate::sandbox) const fn mix(mut bits: u64) -> u64 {
+pub(crate) const fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)

@@ -365,12 +365,12 @@ impl Cidr {
     }
 
     /// The first address of the block.
-    pub(in crate::sandbox) const fn first(self) -> Ipv4Addr {
+    pub(crate) const fn first(self) -> Ipv4Addr {
         self.network
     }
 
     /// How many addresses it has; one less for the block of all.
-    pub(in crate::sandbox) fn size(self) -> u32 {
+    pub(crate) fn size(self) -> u32 {
         1_u32.checked_shl(u32::from(32_u8.saturating_sub(self.prefix))).unwrap_or(u32::MAX)
     }
 
