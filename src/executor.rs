@@ -19,8 +19,8 @@ pub async fn execute(cluster: &impl Cluster, cloud: &impl Cloud, effect: &Effect
     match effect {
         Effect::WriteClaim(mapping) => write_claim(cluster, mapping).await.unwrap_or_else(ended),
         Effect::WriteStatus(publication) => write_status(cluster, publication).await.unwrap_or_else(ended),
-        Effect::ReleaseClaim { key, allocation } => {
-            release_claim(cluster, key, *allocation).await.unwrap_or_else(ended)
+        Effect::ReleaseClaim { key, allocation, uid } => {
+            release_claim(cluster, key, *allocation, uid.as_deref()).await.unwrap_or_else(ended)
         }
         Effect::DropClaim { key, uid } => drop_claim(cluster, key, uid).await.unwrap_or_else(ended),
         Effect::MarkPod(mark) => mark_pod(cluster, mark).await.unwrap_or_else(ended),
@@ -103,9 +103,14 @@ async fn write_status(cluster: &impl Cluster, publication: &Publication) -> Resu
     Ok(Ended::Done)
 }
 
-async fn release_claim(cluster: &impl Cluster, key: &PodKey, allocation: AllocationId) -> Result<Ended, ClusterError> {
+async fn release_claim(
+    cluster: &impl Cluster,
+    key: &PodKey,
+    allocation: AllocationId,
+    uid: Option<&str>,
+) -> Result<Ended, ClusterError> {
     let Some(found) = cluster.read_claim(key).await? else { return Ok(Ended::Done) };
-    if found.allocation != Some(allocation) {
+    if found.allocation != Some(allocation) && uid != Some(found.uid.as_str()) {
         return Ok(Ended::Done);
     }
     end_claim(cluster, key, &found.uid).await

@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn a_pause_doubles_and_never_undercuts_what_was_said() {
         let mut again = Again::default();
-        let intent = Intent::Locate { ip: Ipv4Addr::LOCALHOST };
+        let intent = Intent::Observe { table: "t".into() };
         for pause in [200, 400, 800] {
             again.put_off(intent.clone(), 0, None);
             assert_eq!((again.due_ms(), again.take_due(pause - 1).len()), (Some(pause), 0));

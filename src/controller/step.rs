@@ -167,7 +167,7 @@ impl Controller {
             due.extend(self.barrier.due_ms(&self.state).map(|at| self.monotonic(at)));
             due.extend(self.appending.map(|(_, since)| since.saturating_add(self.identity.timing.renew_deadline_ms)));
         }
-        due.into_iter().min()
+        due.into_iter().min().filter(|due| *due != u64::MAX)
     }
 
     /// The fold.

@@ -187,6 +187,8 @@ reasons! {
         7 RouteMoved = "the pod's default route leads to another gateway",
         /// The table does not exist any more.
         8 TableGone = "the forward table does not exist any more",
+        /// None of the ports stays, and there is no room for the new ones.
+        10 PortsChanged = "the pod asks for other ports than before, and there is no room for them beside the old ones",
         /// The pod asks for something that cannot be served.
         9 NowRefused = "the pod now asks for something that cannot be served",
     }

@@ -16,6 +16,8 @@ pub enum Intent {
     Locate {
         /// The address.
         ip: Ipv4Addr,
+        /// The pod that has it; several may, for a while.
+        pod: PodUid,
     },
     /// Write the claim, with its finalizer, before anything happens in the cloud.
     WriteClaim {

@@ -22,8 +22,10 @@ pub enum Effect {
     ReleaseClaim {
         /// Its name.
         key: PodKey,
-        /// The allocation that its annotation must name.
+        /// The allocation that its annotation names, or named before somebody edited it.
         allocation: AllocationId,
+        /// Its UID, where it is known.
+        uid: Option<Box<str>>,
     },
     /// Delete a PodDNAT that stands for nothing, by UID.
     DropClaim {

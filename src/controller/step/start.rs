@@ -18,7 +18,7 @@ impl Controller {
     pub(super) fn make_ready(&mut self, now: Now, rests_on: u64, intent: Intent) {
         let machine_ms = self.machine(now);
         match intent {
-            Intent::Locate { ip } => self.addresses.ask(ip, machine_ms),
+            Intent::Locate { ip, .. } => self.addresses.ask(ip, machine_ms),
             Intent::Observe { .. } => {}
             Intent::Bind { .. } | Intent::Unbind { .. } => {
                 self.lanes.push(intent).unwrap_or_default();
@@ -39,7 +39,8 @@ impl Controller {
     pub(super) fn forget(&mut self, intent: &Intent) {
         self.again.forget(intent);
         match intent {
-            Intent::Locate { ip } => self.addresses.forget(*ip),
+            Intent::Locate { ip, .. } if self.state.is_sought(*ip) => {}
+            Intent::Locate { ip, .. } => self.addresses.forget(*ip),
             Intent::Bind { table, .. } | Intent::Unbind { table, .. } => self.lanes.forget(table, intent),
             Intent::Observe { .. }
             | Intent::Forgo { .. }
@@ -190,8 +191,9 @@ impl Controller {
             Intent::Publish { allocation, .. } => self.publication(*allocation, true),
             Intent::Withdraw { allocation } => self.publication(*allocation, false),
             Intent::ReleaseClaim { allocation } => {
-                let key = self.state.allocation(*allocation)?.key().clone();
-                Some(Effect::ReleaseClaim { key, allocation: *allocation })
+                let known = self.state.allocation(*allocation)?;
+                let (key, uid) = (known.key().clone(), known.claim_uid().map(Into::into));
+                Some(Effect::ReleaseClaim { key, allocation: *allocation, uid })
             }
             Intent::DropClaim { key, uid } => Some(Effect::DropClaim { key: key.clone(), uid: uid.clone() }),
             Intent::MarkPod { pod, note } => self.pod_mark(pod, *note).map(|mark| Effect::MarkPod(Box::new(mark))),

@@ -92,6 +92,11 @@ impl State {
             .collect();
         let missing: Vec<Want> = wants.iter().filter(|want| !has(want)).copied().collect();
         let added = self.added(allocation, &missing).unwrap_or_default();
+        let stays = allocation.items.iter().any(|item| !item.leaving && wants.contains(&item.want));
+        if !stays && added.is_empty() {
+            let reason = ReleaseReason::PortsChanged.number();
+            return Some(Event::ReleaseDecided(decided::ReleaseDecided { allocation: id.into(), reason }));
+        }
         (!dropped.is_empty() || !added.is_empty()).then(|| {
             let named = |want: &Want| (want.internal, want.protocol.number());
             let dropped = dropped.iter().map(named).collect();

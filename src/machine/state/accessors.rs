@@ -50,6 +50,12 @@ impl Allocation {
         &self.place
     }
 
+    /// UID of the PodDNAT, where it is known.
+    #[must_use]
+    pub fn claim_uid(&self) -> Option<&str> {
+        self.claim_uid.as_ref().map(|(uid, _)| uid.as_ref())
+    }
+
     /// The mapping is fixed.
     #[must_use]
     pub const fn is_fixed(&self) -> bool {

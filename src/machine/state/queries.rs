@@ -102,6 +102,16 @@ impl State {
             || ours.is_some_and(|allocation| allocation.claim_uid.as_ref().is_some_and(|(uid, _)| **uid == *gone.uid))
     }
 
+    /// Whether some pod still needs to know where an address is.
+    #[must_use]
+    pub fn is_sought(&self, ip: std::net::Ipv4Addr) -> bool {
+        let seeks = |uid| {
+            let intent = crate::machine::intent::Intent::Locate { ip, pod: PodUid::clone(uid) };
+            self.agenda.rests_on(&intent).is_some()
+        };
+        self.pods_by_ip.get(&ip).is_some_and(|uids| uids.iter().any(seeks))
+    }
+
     /// Whether an address is known to belong to no interface.
     #[must_use]
     pub fn is_missing(&self, ip: std::net::Ipv4Addr) -> bool {

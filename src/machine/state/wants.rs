@@ -18,7 +18,7 @@ impl State {
         let wanted = intents_of(id, allocation, quiet);
         let awaited: Vec<_> =
             allocation.items.iter().map(|item| (item.generation, awaits(allocation, item, quiet))).collect();
-        let table_id = allocation.table.clone();
+        let (table_id, pod) = (allocation.table.clone(), allocation.pod.clone());
         let awaits_any = awaited.iter().any(|(_, awaits)| *awaits);
         let hashed = self.hash_of(id, allocation);
         let Some(allocation) = self.allocations.get_mut(&id) else { return };
@@ -39,6 +39,7 @@ impl State {
             }
         }
         self.refresh_table(&table_id);
+        self.refresh_pod(&pod);
     }
 
     /// Nobody is told of the mapping any more: the status shows nothing and the pod's note does not say ready.
@@ -77,7 +78,7 @@ impl State {
         if let (Some(ip), true) = (pod.ip, asks && pod.grace_ends_ms.is_none())
             && !matches!(self.addresses.get(&ip), Some(super::Address::Known(_)))
         {
-            wanted.push(Intent::Locate { ip });
+            wanted.push(Intent::Locate { ip, pod: uid.clone() });
         }
         let note = self.note_of(pod);
         if pod.noted_unsure || note != pod.noted {

@@ -1,0 +1,110 @@
+//! The first simulator: seeds, crashes at every suspension point, lost replies, late effects, stale callers.
+//!
+//! `NATGW_SEED=n cargo test --test sim one_seed -- --nocapture` repeats one seed and prints how it ended.
+
+mod invariants;
+mod mutants;
+mod world;
+
+use invariants::{Checker, converged};
+use mutants::Mutant;
+use world::World;
+
+const SEEDS: u64 = 200;
+const STEPS: u64 = 1_500;
+const PODS: usize = 6;
+
+/// Steps in which a calm world must come to rest: twice the late-effect horizon of listings every 15 s, and the pods.
+const STEPS_TO_REST: u64 = 60_000;
+
+struct End {
+    violations: Vec<(&'static str, String)>,
+    trace: blake3::Hash,
+    lives: u64,
+    steps: u64,
+}
+
+fn run(seed: u64, mutant: Mutant) -> End {
+    let mut world = World::new(seed, mutant, PODS);
+    let mut checker = Checker::default();
+    let mut steps = 0;
+    while steps < STEPS && checker.violations.is_empty() {
+        world.step(&mut checker);
+        steps += 1;
+    }
+    for want_nothing in [false, true] {
+        world.calm();
+        if want_nothing {
+            world.want_nothing();
+        }
+        steps += rest(&mut world, &mut checker);
+    }
+    let left: Vec<String> = world.model.borrow().poddnats().map(|object| format!("{:?}", object.metadata)).collect();
+    if checker.violations.is_empty() && !left.is_empty() {
+        checker.violated("NothingLeft", format!("PodDNATs are left when no pod is: {left:#?}"));
+    }
+    End { violations: checker.violations, trace: world.trace.finalize(), lives: world.lives, steps }
+}
+
+fn rest(world: &mut World, checker: &mut Checker) -> u64 {
+    // Late effects of the time before may still land: only then is rest final.
+    let horizon = world.clock.get() + 16 * 60 * 1_000;
+    for step in 0..STEPS_TO_REST {
+        if !checker.violations.is_empty() {
+            return step;
+        }
+        if world.is_quiet() && world.clock.get() > horizon {
+            converged(world, checker);
+            return step;
+        }
+        world.step(checker);
+    }
+    let agenda: Vec<_> = world.controller.state().agenda().iter().map(|(intent, _)| format!("{intent:?}")).collect();
+    checker.violated("Converges", format!("no rest after {STEPS_TO_REST} steps; agenda {agenda:?}"));
+    STEPS_TO_REST
+}
+
+fn assert_clean(seed: u64, end: &End) {
+    let again = format!("NATGW_SEED={seed} cargo test --test sim one_seed -- --nocapture");
+    assert!(end.violations.is_empty(), "seed {seed}: {:#?}\nrepeat with: {again}", end.violations);
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    let (mut lives, mut steps) = (0, 0);
+    for seed in 0..SEEDS {
+        let end = run(seed, Mutant::None);
+        assert_clean(seed, &end);
+        lives += end.lives;
+        steps += end.steps;
+    }
+    println!("{SEEDS} seeds, {steps} steps, {lives} crashes");
+    assert!(lives > SEEDS, "crashes are what this is about: {lives}");
+}
+
+#[test]
+fn one_seed() {
+    let seed = std::env::var("NATGW_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    let end = run(seed, Mutant::None);
+    println!("seed {seed}: {} steps, {} crashes, trace {}", end.steps, end.lives, end.trace);
+    assert_clean(seed, &end);
+}
+
+#[test]
+fn each_mutant_is_caught_by_its_invariant() {
+    for (mutant, invariant) in mutants::ALL {
+        let found = (0..SEEDS).find_map(|seed| {
+            let end = run(seed, mutant);
+            end.violations.first().map(|(name, _)| (seed, *name))
+        });
+        println!("{mutant:?}: {found:?}");
+        assert_eq!(found.map(|(_, name)| name), Some(invariant), "{mutant:?}");
+    }
+}
+
+#[test]
+fn a_seed_run_twice_gives_one_trace() {
+    for seed in 0..10 {
+        assert_eq!(run(seed, Mutant::None).trace, run(seed, Mutant::None).trace, "seed {seed}");
+    }
+}
