@@ -6,6 +6,7 @@
 
 mod field;
 mod pools;
+mod step;
 mod tree;
 
 use std::fmt;

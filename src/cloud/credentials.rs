@@ -41,6 +41,12 @@ impl AccessKey {
         &self.id
     }
 
+    /// The pair, for whoever has to know both halves: a simulated cloud that is to take this key.
+    #[must_use]
+    pub fn pair(&self) -> (String, SecretString) {
+        (self.id.clone(), self.secret.clone())
+    }
+
     pub(super) fn secret(&self) -> &str {
         self.secret.expose_secret()
     }

@@ -1,0 +1,144 @@
+//! Opening: the journal, folded into a state, or a new journal and the reason why history is not continuous.
+//!
+//! A damaged journal is no mode of running. It is set aside, never deleted, a new one is begun, and the reason goes into
+//! the first term's `Rebased`; every term reads the outside before it decides anyway (design.md §6).
+
+use std::path::{Path, PathBuf};
+
+use natgw_journal::{Entries, Journal, JournalId, Opened, set_aside};
+
+use crate::controller::step::Head;
+use crate::machine::event::codec;
+use crate::machine::state::{IllegalEvent, State};
+use crate::ports::cluster::LeaseRecord;
+
+/// What a controller starts from.
+#[derive(Debug)]
+pub struct History {
+    /// The journal, open for writing.
+    pub journal: Journal,
+    /// What it adds up to.
+    pub state: State,
+    /// Its head.
+    pub head: Head,
+    /// Why history is not continuous, if it is not.
+    pub rebased: Option<String>,
+    /// Where a damaged journal was put.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// What the cluster tells of earlier leaders.
+#[derive(Clone, Debug)]
+pub struct Earlier {
+    /// The Lease.
+    pub lease: LeaseRecord,
+    /// PodDNATs that exist.
+    pub claims: usize,
+}
+
+/// Why there is no journal to write to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is in use, or the file system refuses.
+    #[error(
+        "NATGW-JOURNAL-OPEN: the journal in {} cannot be opened, so nothing is decided; end the other process or check \
+         the volume", dir.display()
+    )]
+    Journal {
+        /// Its directory.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: natgw_journal::Error,
+    },
+    /// The journal that was just begun is damaged.
+    #[error("NATGW-JOURNAL-OPEN: a journal just begun in {} is damaged ({verdict}); check the volume", dir.display())]
+    Fresh {
+        /// Its directory.
+        dir: PathBuf,
+        /// What was found.
+        verdict: String,
+    },
+}
+
+/// Why entries are no history.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("{0}")]
+    Unread(natgw_journal::Error),
+    #[error("entry {seq} is no record: {source}")]
+    Undecodable { seq: u64, source: codec::Error },
+    #[error("{0}")]
+    Illegal(IllegalEvent),
+}
+
+/// Opens the journal in `dir` and folds it. `fresh` is the identity of a journal that has to be begun.
+///
+/// # Errors
+/// Fails when the journal is in use or the file system refuses. Damage is no failure.
+pub fn open(dir: &Path, fresh: JournalId, earlier: &Earlier) -> Result<History, Error> {
+    let failed = |source| Error::Journal { dir: dir.to_owned(), source };
+    let heads = earlier
+        .lease
+        .heads
+        .iter()
+        .map(|(id, seq, hash)| (JournalId(*id), natgw_journal::Head { seq: *seq, hash: *hash }));
+    let heads: Vec<_> = heads.collect();
+    let reason = match Journal::open(dir, fresh, &heads).map_err(failed)? {
+        Opened::Fresh(journal) => return Ok(History::begun(journal, none_before(earlier), None)),
+        Opened::Continued(journal) => match fold(journal.entries(1)) {
+            Ok(state) => return Ok(History::continued(journal, state)),
+            Err(broken) => {
+                drop(journal);
+                broken.to_string()
+            }
+        },
+        Opened::Damaged { verdict, .. } => verdict.to_string(),
+    };
+    let aside = set_aside(dir).map_err(failed)?;
+    // The heads known elsewhere are those of the journal that is gone.
+    match Journal::open(dir, fresh, &[]).map_err(failed)? {
+        Opened::Fresh(journal) | Opened::Continued(journal) => {
+            let reason = format!("{reason}; that journal is in {}", aside.display());
+            Ok(History::begun(journal, Some(reason), Some(aside)))
+        }
+        Opened::Damaged { verdict, .. } => Err(Error::Fresh { dir: dir.to_owned(), verdict: verdict.to_string() }),
+    }
+}
+
+impl History {
+    fn begun(journal: Journal, rebased: Option<String>, set_aside: Option<PathBuf>) -> Self {
+        let head = head_of(&journal);
+        Self { journal, state: State::default(), head, rebased, set_aside }
+    }
+
+    fn continued(journal: Journal, state: State) -> Self {
+        let head = head_of(&journal);
+        Self { journal, state, head, rebased: None, set_aside: None }
+    }
+}
+
+fn head_of(journal: &Journal) -> Head {
+    let natgw_journal::Head { seq, hash } = journal.head();
+    Head { seq, hash }
+}
+
+/// A journal without entries is a first start only where nobody has led before.
+fn none_before(earlier: &Earlier) -> Option<String> {
+    let Earlier { lease, claims } = earlier;
+    let led = lease.term > 0 || *claims > 0;
+    led.then(|| format!("the journal is new, but the Lease is at term {} and {claims} PodDNATs exist", lease.term))
+}
+
+fn fold(entries: Entries<'_>) -> Result<State, Broken> {
+    let mut state = State::default();
+    for entry in entries {
+        let entry = entry.map_err(Broken::Unread)?;
+        let record =
+            codec::decode(entry.seq, &entry.bytes).map_err(|source| Broken::Undecodable { seq: entry.seq, source })?;
+        state.apply(&record).map_err(Broken::Illegal)?;
+        // The controller begins with what is in the agenda at the end; how it came about would grow with the history.
+        drop(state.take_agenda_changes());
+    }
+    Ok(state)
+}
