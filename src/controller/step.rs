@@ -94,7 +94,10 @@ pub struct Controller {
 impl Controller {
     /// A candidate with a replayed state. `durable` is the journal's head.
     #[must_use]
-    pub fn new(identity: Identity, state: State, durable: Head) -> Self {
+    pub fn new(identity: Identity, mut state: State, durable: Head) -> Self {
+        // What is wanted at the end of history counts, not how it came about.
+        drop(state.take_agenda_changes());
+        let resting = state.agenda().iter().map(|(intent, seq)| (seq, intent.clone())).collect();
         let lease = Lease::new(identity.holder.clone(), identity.timing);
         Self {
             began: (state.machine_ms(), None),
@@ -112,7 +115,7 @@ impl Controller {
             pending: Vec::new(),
             appending: None,
             durable,
-            resting: BTreeSet::new(),
+            resting,
             ready: BTreeSet::new(),
             flights: BTreeMap::new(),
             busy_pods: BTreeSet::new(),

@@ -264,7 +264,7 @@ impl Controller {
         } else {
             None
         };
-        let reason = allocation.words();
+        let reason = if mapping.is_some() { ("Ready", "all entries are in effect") } else { allocation.words() };
         let (key, allocation) = (allocation.key().clone(), id);
         Some(Effect::WriteStatus(Box::new(Publication { key, allocation, mapping, reason })))
     }
