@@ -60,7 +60,8 @@ pub struct Controller {
     addresses: Addresses,
     /// Machine time at which this process began, and the clock then.
     began: (u64, Option<u64>),
-    wall_ms: i64,
+    /// Machine time of the last input.
+    told_ms: u64,
     outbox: VecDeque<Output>,
     /// Records that are folded and not yet handed to the journal.
     pending: Vec<Record>,
@@ -110,7 +111,7 @@ impl Controller {
             lanes: Lanes::default(),
             again: Again::default(),
             addresses: Addresses::default(),
-            wall_ms: 0,
+            told_ms: 0,
             outbox: VecDeque::new(),
             pending: Vec::new(),
             appending: None,
@@ -139,7 +140,7 @@ impl Controller {
             return;
         }
         self.began.1.get_or_insert(now.monotonic_ms);
-        self.wall_ms = now.wall_ms;
+        self.told_ms = self.machine(now);
         match input {
             Input::Configured(configuration) => self.configured(now, configuration),
             Input::Seen(seen) => self.seen(now, seen),
@@ -165,7 +166,12 @@ impl Controller {
         }
         let mut due = vec![self.lease.due_ms()];
         if self.lease.leads() {
-            let machine = [self.state.next_timer_ms(), self.lanes.due_ms(), self.again.due_ms(), self.addresses_due()];
+            let machine = [
+                self.state.next_timer_ms(),
+                self.lanes.due_ms(self.state.machine_ms().max(self.told_ms)),
+                self.again.due_ms(),
+                self.addresses_due(),
+            ];
             due.extend(machine.into_iter().flatten().map(|at| self.monotonic(at)));
             due.extend(self.barrier.due_ms(&self.state).map(|at| self.monotonic(at)));
             due.extend(self.appending.map(|(_, since)| since.saturating_add(self.identity.timing.renew_deadline_ms)));

@@ -189,6 +189,8 @@ reasons! {
         8 TableGone = "the forward table does not exist any more",
         /// None of the ports stays, and there is no room for the new ones.
         10 PortsChanged = "the pod asks for other ports than before, and there is no room for them beside the old ones",
+        /// Somebody else's entry holds the external port, and the EIP has no other.
+        11 PortTaken = "somebody else's entry holds the external port, and no other port of the EIP is free",
         /// The pod asks for something that cannot be served.
         9 NowRefused = "the pod now asks for something that cannot be served",
     }

@@ -159,7 +159,14 @@ pub fn converged(world: &World, checker: &mut Checker) {
     let shown: BTreeSet<EntryId> = shown.map(|entry| entry.forward_entry_id.as_str().into()).collect();
     let ours: BTreeSet<EntryId> = in_tables.difference(&checker.foreign).cloned().collect();
     if ours != shown {
-        let evidence = format!("published {shown:?}, in the tables {ours:?}");
+        let lines = world.ledger.iter().filter(|line| match line {
+            LedgerLine::Effect(line) => {
+                line.entry.as_ref().is_some_and(|entry| ours.contains(entry) != shown.contains(entry))
+            }
+            LedgerLine::Request(_) => false,
+        });
+        let lines: Vec<_> = lines.collect();
+        let evidence = format!("published {shown:?}, in the tables {ours:?}, ledger {lines:?}");
         checker.violated("Converged", evidence);
     }
 }

@@ -47,8 +47,8 @@ fn run(seed: u64, mutant: Mutant) -> End {
 }
 
 fn rest(world: &mut World, checker: &mut Checker) -> u64 {
-    // Late effects of the time before may still land: only then is rest final.
-    let horizon = world.clock.get() + 16 * 60 * 1_000;
+    // Late effects of the time before may still land for 15 minutes, and a resync finds them within 5 more.
+    let horizon = world.clock.get() + 21 * 60 * 1_000;
     for step in 0..STEPS_TO_REST {
         if !checker.violations.is_empty() {
             return step;
@@ -60,7 +60,12 @@ fn rest(world: &mut World, checker: &mut Checker) -> u64 {
         world.step(checker);
     }
     let agenda: Vec<_> = world.controller.state().agenda().iter().map(|(intent, _)| format!("{intent:?}")).collect();
-    checker.violated("Converges", format!("no rest after {STEPS_TO_REST} steps; agenda {agenda:?}"));
+    let state = world.controller.state();
+    let pods: Vec<_> =
+        state.pods().map(|(_, pod)| format!("{} {:?} served {}", pod.key(), pod.standing(), pod.is_served())).collect();
+    let unrest = world.unrest();
+    let evidence = format!("no rest after {STEPS_TO_REST} steps; {unrest}, agenda {agenda:?}, pods {pods:#?}");
+    checker.violated("Converges", evidence);
     STEPS_TO_REST
 }
 

@@ -160,6 +160,16 @@ impl World {
         self.controller.is_settled() && idle && self.watched == self.model.borrow().version()
     }
 
+    /// What keeps the world from being quiet, for people.
+    pub fn unrest(&self) -> String {
+        let (clock, due) = (self.clock.get(), self.model.borrow().next_due());
+        let (settled, calls) = (self.controller.is_settled(), self.flights.len());
+        format!(
+            "settled {settled}, calls under way {calls}, clock {clock}, cluster due {due:?}, crashes {}",
+            self.lives
+        )
+    }
+
     /// A crash at any suspension point: what was not synced may be lost, what was on its way may still arrive.
     pub fn crash(&mut self, checker: &mut Checker) {
         self.lives += 1;

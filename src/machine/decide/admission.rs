@@ -74,7 +74,8 @@ impl State {
         if earlier {
             return Some(WaitReason::PreviousMappingReleasing);
         }
-        self.by_ip.contains_key(&ip).then_some(WaitReason::AddressStillMapped)
+        let mapped = self.by_ip.get(&ip).is_some_and(|others| others.iter().any(|other| self.occupies(*other)));
+        mapped.then_some(WaitReason::AddressStillMapped)
     }
 
     /// The gateway of the pod's default route: of several, the one in the ENI's zone, then the one with most room.

@@ -40,7 +40,7 @@ impl State {
                 | Entry::Deleting { .. } => continue,
             };
             match self.obstacle_of(allocation, item, table) {
-                Some(Obstacle::External) => return self.move_item(id, allocation, item),
+                Some(Obstacle::External) => return Some(self.move_item(id, allocation, item)),
                 Some(Obstacle::Wait) => {}
                 None if due => {
                     let generation = self.next_generation(renewed.len());
@@ -139,8 +139,15 @@ impl State {
         }
     }
 
-    /// The item gets another port of its EIP; without room it keeps waiting for the stranger to go.
-    fn move_item(&self, id: AllocationId, allocation: &Allocation, item: &Item) -> Option<Event> {
+    /// The item gets another port of its EIP; without room there the whole pod looks for another EIP, or waits.
+    fn move_item(&self, id: AllocationId, allocation: &Allocation, item: &Item) -> Event {
+        self.moved(id, allocation, item).unwrap_or_else(|| {
+            let reason = ReleaseReason::PortTaken.number();
+            Event::ReleaseDecided(decided::ReleaseDecided { allocation: id.into(), reason })
+        })
+    }
+
+    fn moved(&self, id: AllocationId, allocation: &Allocation, item: &Item) -> Option<Event> {
         let eips = &self.gateways.get(&allocation.gateway)?.eips;
         let choice = pool::choose(
             eips.iter().filter(|eip| eip.address == allocation.eip).cloned().collect::<Vec<_>>().as_slice(),
@@ -161,7 +168,8 @@ impl State {
     pub(super) fn rebind(&self, id: AllocationId, allocation: &Allocation, pod: &Pod) -> Option<Event> {
         let gone = allocation.items.iter().all(|item| item.entry == Entry::Gone);
         let ip = pod.ip.filter(|_| gone)?;
-        let others = self.by_ip.get(&ip).is_some_and(|others| others.iter().any(|other| *other != id));
+        let others =
+            self.by_ip.get(&ip).is_some_and(|others| others.iter().any(|other| *other != id && self.occupies(*other)));
         let Some(Address::Known(place)) = self.addresses.get(&ip).filter(|_| !others) else { return None };
         let renewed =
             allocation.items.iter().enumerate().map(|(position, item)| {

@@ -264,6 +264,9 @@ impl State {
 
     pub(super) fn wake_ip(&mut self, ip: Ipv4Addr) {
         for uid in self.pods_by_ip.get(&ip).cloned().unwrap_or_default() {
+            if let Some(Standing::Allocated(id)) = self.pods.get(&uid).map(|pod| pod.standing.clone()) {
+                self.worklist.insert(Subject::Allocation(id));
+            }
             self.worklist.insert(Subject::Pod(uid));
         }
     }

@@ -93,18 +93,6 @@ impl State {
             self.refresh_pod(&uid);
         }
         self.wake_ip(ip);
-        for id in self.allocations_at(ip) {
-            self.worklist.insert(Subject::Allocation(id));
-        }
-    }
-
-    fn allocations_at(&self, ip: Ipv4Addr) -> Vec<crate::machine::identity::AllocationId> {
-        let uids = self.pods_by_ip.get(&ip).into_iter().flatten();
-        uids.filter_map(|uid| match self.pods.get(uid)?.standing {
-            super::Standing::Allocated(id) => Some(id),
-            super::Standing::Open | super::Standing::Waiting { .. } | super::Standing::Refused(_) => None,
-        })
-        .collect()
     }
 
     /// An `Any` entry took the whole of an address, or left it.

@@ -33,9 +33,9 @@ impl State {
 
     pub(super) fn claim_released(&mut self, id: AllocationId) -> Result<(), &'static str> {
         let Some(allocation) = self.allocations.get(&id) else { return Ok(()) };
-        let over = matches!(allocation.phase, Phase::Releasing { .. });
-        if !over || allocation.items.iter().any(|item| item.entry != Entry::Gone) {
-            return Err("the allocation's entries are not all known to be gone");
+        // An entry that landed late, while the finalizer was being taken off, becomes a stray that stands for nothing.
+        if !matches!(allocation.phase, Phase::Releasing { .. }) {
+            return Err("the allocation is not being released");
         }
         self.end_allocation(id);
         Ok(())
@@ -83,14 +83,15 @@ impl State {
         };
         let Some(allocation) = self.allocations.get(&id) else { return Ok(()) };
         let Some(item) = allocation.item(generation) else { return Ok(()) };
-        let going = allocation.removal(item).is_some() && class != RefusedClass::Duplicate;
+        let going = allocation.removal(item).is_some();
+        let (touched, duplicate) = (item.touched, class == RefusedClass::Duplicate);
         match item.entry {
             // The entry was seen meanwhile: an earlier request had made it.
             Entry::Present { .. } | Entry::Deleting { .. } | Entry::Gone => {}
             // An earlier request may still land, whatever became of this one.
             Entry::Planned | Entry::Unknown { .. } | Entry::Refused { .. } if going => {
                 let unknown = Entry::Unknown { since: self.seq, looked: false, missed_ms: None };
-                self.put_entry(id, generation, if item.touched { unknown } else { Entry::Gone });
+                self.put_entry(id, generation, if touched || duplicate { unknown } else { Entry::Gone });
             }
             Entry::Planned | Entry::Unknown { .. } | Entry::Refused { .. } => {
                 self.put_entry(id, generation, Entry::Refused { since: self.seq, class, looked: false });

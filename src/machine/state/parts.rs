@@ -406,6 +406,12 @@ impl Allocation {
             .all(|item| matches!(item.entry, Entry::Present { available: true, .. }))
     }
 
+    /// It is moving to another address, and nothing is left on the earlier one.
+    pub(crate) fn has_left(&self) -> bool {
+        let moving = matches!(self.phase, Phase::Rebinding { .. });
+        moving && self.items.iter().all(|item| item.entry == Entry::Gone)
+    }
+
     /// The event since which this item is to go; `None` while it is to stay.
     pub(crate) const fn removal(&self, item: &Item) -> Option<u64> {
         match self.phase {

@@ -43,9 +43,13 @@ impl State {
     pub(super) fn disown(&mut self, tuple: External, rests: bool) {
         let due = self.machine_ms.saturating_add(self.settings.as_ref().map_or(0, |settings| settings.cooldown_ms));
         let rests = rests && due > self.machine_ms;
+        let (address, protocol, port) = tuple;
+        let timer = Timer::Cooldown(address, protocol, port);
         if rests {
-            let (address, protocol, port) = tuple;
-            self.timers.insert((due, Timer::Cooldown(address, protocol, port)));
+            if let Some(before) = self.holds.get(&tuple).and_then(|hold| hold.resting_ms) {
+                self.timers.remove(&(before, timer.clone()));
+            }
+            self.timers.insert((due, timer));
         }
         self.change_hold(tuple, |hold| {
             hold.owner = None;

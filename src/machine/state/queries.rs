@@ -139,6 +139,13 @@ impl State {
         as_known && tuple == Some(allocation.tuple(item))
     }
 
+    /// Whether entries may send to an allocation's address: not while it moves and the entries on its earlier address
+    /// are gone. Two pods that exchange their addresses would wait for each other otherwise.
+    #[must_use]
+    pub fn occupies(&self, id: AllocationId) -> bool {
+        self.allocations.get(&id).is_some_and(|allocation| !allocation.has_left())
+    }
+
     /// An allocation.
     #[must_use]
     pub fn allocation(&self, id: AllocationId) -> Option<&Allocation> {

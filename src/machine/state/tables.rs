@@ -157,6 +157,10 @@ impl State {
         }
         for external in stray.external() {
             let owner = self.holds.get(&external).and_then(|hold| hold.owner);
+            if stray.marked && owner.is_none() {
+                // It was a pod's until now: players may still knock.
+                self.disown(external, true);
+            }
             self.change_hold(external, |hold| hold.strangers = hold.strangers.saturating_sub(1));
             self.worklist.extend(owner.map(Subject::Allocation));
         }

@@ -40,6 +40,9 @@ impl State {
         }
         self.refresh_table(&table_id);
         self.refresh_pod(&pod);
+        if let Some(ip) = self.allocations.get(&id).filter(|allocation| allocation.has_left()).map(|a| a.ip) {
+            self.wake_ip(ip);
+        }
     }
 
     /// Nobody is told of the mapping any more: the status shows nothing and the pod's note does not say ready.
