@@ -110,8 +110,8 @@ pub struct Addresses {
 impl Addresses {
     /// Asks for an address as soon as possible.
     pub fn ask(&mut self, ip: Ipv4Addr, now_ms: u64) {
-        if !self.attempts.contains_key(&ip) {
-            self.attempts.insert(ip, 0);
+        if let std::collections::btree_map::Entry::Vacant(attempts) = self.attempts.entry(ip) {
+            attempts.insert(0);
             self.due.insert((now_ms, ip));
         }
     }
@@ -175,7 +175,7 @@ mod tests {
         for pause in [200, 400, 800] {
             again.put_off(intent.clone(), 0, None);
             assert_eq!((again.due_ms(), again.take_due(pause - 1).len()), (Some(pause), 0));
-            assert_eq!(again.take_due(pause), [intent.clone()]);
+            assert_eq!(again.take_due(pause), std::slice::from_ref(&intent));
         }
         again.forget(&intent);
         again.put_off(intent.clone(), 0, Some(9_000));

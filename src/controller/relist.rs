@@ -132,38 +132,43 @@ pub fn table(
     in_flight: &impl Fn(Generation, Option<&EntryId>) -> bool,
 ) -> Vec<Event> {
     let mut events = Vec::new();
-    let known: BTreeMap<EntryId, Listed> =
-        state.listed(id).map(|(entry, listed)| (entry.clone(), listed.clone())).collect();
-    let listed: BTreeSet<&EntryId> = entries.iter().map(|entry| &entry.id).collect();
-    for entry in entries {
-        if !known.get(&entry.id).is_some_and(|known| same(state, known, entry)) {
-            events.push(Event::EntrySeen(observation(id, entry)));
+    let mut sorted: Vec<&ListedEntry> = entries.iter().collect();
+    sorted.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    let find = |entry: &EntryId| sorted.binary_search_by(|listed| listed.id.cmp(entry)).ok();
+    let (mut known, mut missing, mut said) = (0_usize, Vec::new(), vec![false; sorted.len()]);
+    for (entry, listed) in state.listed(id) {
+        known = known.saturating_add(1);
+        match find(entry).and_then(|at| Some((sorted.get(at)?, said.get_mut(at)?))) {
+            Some((shown, said)) => *said = same(state, listed, shown),
+            None => missing.push(entry.clone()),
         }
     }
-    let missing: BTreeSet<EntryId> = known.keys().filter(|entry| !listed.contains(entry)).cloned().collect();
-    if missing.len().saturating_mul(MASS_LOSS_DIVISOR) > known.len() && missing.len() > 1 {
-        let confirmed = missing.is_subset(&suspicion.0);
-        suspicion.0 = missing.clone();
-        if !confirmed && known.len() >= MASS_LOSS_DIVISOR {
+    let news = sorted.iter().zip(said).filter(|(_, said)| !said);
+    events.extend(news.map(|(entry, _)| Event::EntrySeen(observation(id, entry))));
+    if missing.len().saturating_mul(MASS_LOSS_DIVISOR) > known && missing.len() > 1 {
+        let confirmed = missing.iter().all(|entry| suspicion.0.contains(entry));
+        suspicion.0 = missing.iter().cloned().collect();
+        if !confirmed && known >= MASS_LOSS_DIVISOR {
             return events;
         }
     } else {
         suspicion.0.clear();
     }
-    let strays = known.iter().filter(|(entry, listed)| missing.contains(*entry) && matches!(listed, Listed::Stray(_)));
-    events.extend(strays.map(|(entry, _)| {
+    let strays = missing.iter().filter(|entry| state.is_stray(id, entry));
+    events.extend(strays.map(|entry| {
         let (table, entry) = (id.as_str().to_owned(), entry.as_str().to_owned());
         Event::EntryVanished(seen::EntryVanished { table, entry })
     }));
     // An item whose entry the listing shows under its mark is not missed, whatever the state knew before.
-    let shown: BTreeSet<Tuple> = entries.iter().filter_map(ListedEntry::tuple).collect();
+    let mut shown: Vec<Tuple> = entries.iter().filter_map(ListedEntry::tuple).collect();
+    shown.sort_unstable();
     let missed: Vec<(u64, u64)> = state
-        .absence_matters(id, began.seq, began.machine_ms)
+        .absence_matters(id, &missing, began.seq, began.machine_ms)
         .into_iter()
         .filter(|(generation, entry)| !in_flight(*generation, entry.as_ref()))
         .filter(|(generation, entry)| match entry {
-            Some(entry) => missing.contains(entry),
-            None => !state.tuple_of(*generation).is_some_and(|tuple| shown.contains(&tuple)),
+            Some(entry) => missing.binary_search(entry).is_ok(),
+            None => state.tuple_of(*generation).is_none_or(|tuple| shown.binary_search(&tuple).is_err()),
         })
         .map(|(generation, _)| generation.into())
         .collect();

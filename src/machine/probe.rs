@@ -101,6 +101,19 @@ impl<K: Ord, V> Map<K, V> {
         self.inner.iter().inspect(|_| self.count())
     }
 
+    /// All entries in order of key, uncounted: for comparison with a listing, whose size is the cost of the comparison.
+    pub fn scan(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        self.inner.iter()
+    }
+
+    /// The value of a key, uncounted: for the same.
+    pub fn peek<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.inner.get(key)
+    }
+
     /// All values in order of key, to change; each one is counted beforehand.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.touched.set(self.touched.get().saturating_add(self.inner.len() as u64));

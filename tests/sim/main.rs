@@ -1,10 +1,19 @@
 //! The first simulator: seeds, crashes at every suspension point, lost replies, late effects, stale callers.
 //!
-//! `NATGW_SEED=n cargo test --test sim one_seed -- --nocapture` repeats one seed and prints how it ended.
+//! `NATGW_SEED=n cargo test --test sim one_seed -- --nocapture` repeats one seed and prints how it ended; with
+//! `NATGW_RECORD=FILE` it also writes its records, each with its length before it (tests/fixtures were made so).
 
+#![expect(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![expect(unreachable_pub, reason = "the modules of one test program")]
+
+mod cost;
 mod invariants;
 mod mutants;
 mod world;
+
+use std::collections::BTreeSet;
+
+use natgw::machine::event::{Record, codec};
 
 use invariants::{Checker, converged};
 use mutants::Mutant;
@@ -18,6 +27,8 @@ const PODS: usize = 6;
 const STEPS_TO_REST: u64 = 60_000;
 
 struct End {
+    /// The records until the calm world first came to rest: what is wanted is mapped.
+    records: Vec<Record>,
     violations: Vec<(&'static str, String)>,
     trace: blake3::Hash,
     lives: u64,
@@ -32,18 +43,22 @@ fn run(seed: u64, mutant: Mutant) -> End {
         world.step(&mut checker);
         steps += 1;
     }
+    let mut records = Vec::new();
     for want_nothing in [false, true] {
         world.calm();
         if want_nothing {
             world.want_nothing();
         }
         steps += rest(&mut world, &mut checker);
+        if !want_nothing {
+            records = world.durable.clone();
+        }
     }
     let left: Vec<String> = world.model.borrow().poddnats().map(|object| format!("{:?}", object.metadata)).collect();
     if checker.violations.is_empty() && !left.is_empty() {
         checker.violated("NothingLeft", format!("PodDNATs are left when no pod is: {left:#?}"));
     }
-    End { violations: checker.violations, trace: world.trace.finalize(), lives: world.lives, steps }
+    End { records, violations: checker.violations, trace: world.trace.finalize(), lives: world.lives, steps }
 }
 
 fn rest(world: &mut World, checker: &mut Checker) -> u64 {
@@ -69,6 +84,17 @@ fn rest(world: &mut World, checker: &mut Checker) -> u64 {
     STEPS_TO_REST
 }
 
+/// The bytes of a fixture: each record with its length in four bytes, little endian, before it.
+fn recorded(records: &[Record]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for record in records {
+        let record = codec::encode(record).expect("it was encoded before");
+        bytes.extend_from_slice(&u32::try_from(record.len()).expect("a record is small").to_le_bytes());
+        bytes.extend_from_slice(&record);
+    }
+    bytes
+}
+
 fn assert_clean(seed: u64, end: &End) {
     let again = format!("NATGW_SEED={seed} cargo test --test sim one_seed -- --nocapture");
     assert!(end.violations.is_empty(), "seed {seed}: {:#?}\nrepeat with: {again}", end.violations);
@@ -88,10 +114,21 @@ fn no_seed_breaks_an_invariant() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "which seed, and where to, is the caller's")]
 fn one_seed() {
     let seed = std::env::var("NATGW_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
     let end = run(seed, Mutant::None);
-    println!("seed {seed}: {} steps, {} crashes, trace {}", end.steps, end.lives, end.trace);
+    let kinds: BTreeSet<u16> = end.records.iter().map(|record| record.event.kind()).collect();
+    let (steps, records) = (end.steps, end.records.len());
+    println!(
+        "seed {seed}: {steps} steps, {} crashes, {records} records of {} kinds, trace {}",
+        end.lives,
+        kinds.len(),
+        end.trace
+    );
+    if let Some(file) = std::env::var_os("NATGW_RECORD") {
+        std::fs::write(file, recorded(&end.records)).expect("the file can be written");
+    }
     assert_clean(seed, &end);
 }
 

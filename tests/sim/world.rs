@@ -64,6 +64,16 @@ pub struct World {
     manifests: Vec<Option<Manifest>>,
     faulty: bool,
     configuration: Configuration,
+    /// What handling inputs cost since this was last reset.
+    pub cost: Cost,
+}
+
+/// Records made, look-ups plus entries iterated in the state, and heap allocations.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    pub records: u64,
+    pub touched: u64,
+    pub allocations: u64,
 }
 
 impl World {
@@ -113,8 +123,23 @@ impl World {
             faulty: true,
             lives: 0,
             trace: blake3::Hasher::new(),
+            cost: Cost::default(),
         };
         world.input(Input::Configured(Box::new(configuration)));
+        world
+    }
+
+    /// A world without faults in which one Deployment has that many pods, with room for all of them.
+    pub fn roomy(pods: u32) -> Self {
+        let mut world = Self::new(1, Mutant::None, 0);
+        world.calm();
+        world.vpc.borrow_mut().behaviour_mut().entry_quota = 100_000;
+        for pool in &mut world.configuration.pools {
+            pool.last = 65_535;
+        }
+        world.input(Input::Configured(Box::new(world.configuration.clone())));
+        world.manifests = vec![Some(deployment(pods))];
+        world.apply();
         world
     }
 
@@ -199,7 +224,11 @@ impl World {
 
     fn input(&mut self, input: Input) {
         let now = Now { monotonic_ms: self.clock.get(), wall_ms: i64::try_from(self.clock.get()).unwrap_or(0) };
-        self.controller.handle(now, input);
+        let (seq, touched) = (self.controller.state().seq(), self.controller.state().touched());
+        let spent = allocation_counter::measure(|| self.controller.handle(now, input));
+        self.cost.records += self.controller.state().seq() - seq;
+        self.cost.touched += self.controller.state().touched() - touched;
+        self.cost.allocations += spent.count_total;
     }
 
     /// Takes what the controller put out.
@@ -336,7 +365,7 @@ impl World {
             protocol: natgw::machine::identity::Protocol::Tcp,
         };
         let now = self.clock.get();
-        let _ = self.vpc.borrow_mut().insert_entry(now, NewEntry::of(gateway.table.clone(), tuple, "somebody"));
+        let _ = self.vpc.borrow_mut().insert_entry(now, NewEntry::of(gateway.table, tuple, "somebody"));
     }
 
     fn apply(&mut self) {
@@ -386,6 +415,18 @@ fn pod(at: usize, ports: &str) -> Manifest {
         "metadata": { "name": format!("p{at}"), "namespace": "default", "annotations": {
             "k8s.aliyun.com/pod-dnat": "", "k8s.aliyun.com/pod-dnat-expose-port": ports } },
         "spec": { "containers": [{ "name": "game", "image": "game" }] },
+    });
+    Manifest { source: "sim".to_owned(), document }
+}
+
+fn deployment(replicas: u32) -> Manifest {
+    let annotations = serde_json::json!({ "k8s.aliyun.com/pod-dnat": "", "k8s.aliyun.com/pod-dnat-expose-port": "80" });
+    let document = serde_json::json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "game", "namespace": "default" },
+        "spec": { "replicas": replicas, "selector": { "matchLabels": { "app": "game" } }, "template": {
+            "metadata": { "labels": { "app": "game" }, "annotations": annotations },
+            "spec": { "containers": [{ "name": "game", "image": "game" }] } } },
     });
     Manifest { source: "sim".to_owned(), document }
 }

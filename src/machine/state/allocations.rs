@@ -335,7 +335,7 @@ impl State {
         match (was_gone, gone) {
             (false, true) => {
                 table.committed = table.committed.saturating_sub(1);
-                self.worklist.insert(Subject::Queue(table_id.clone()));
+                self.worklist.insert(Subject::Queue(table_id));
             }
             (true, false) => table.committed = table.committed.saturating_add(1),
             (true, true) | (false, false) => {}
@@ -404,7 +404,7 @@ impl State {
 
     /// Entries of an allocation that ended nevertheless stand for nothing from now on.
     fn strand(&mut self, id: AllocationId, allocation: &Allocation) {
-        let cluster = self.settings.as_ref().map_or(UidHash::of(""), |settings| settings.cluster);
+        let cluster = self.settings.as_ref().map_or_else(|| UidHash::of(""), |settings| settings.cluster);
         for item in &allocation.items {
             let (Entry::Present { id: entry, .. } | Entry::Deleting { id: entry, .. }) = &item.entry else { continue };
             self.tables.or_default(allocation.table.clone()).entries.remove(entry);

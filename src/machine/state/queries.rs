@@ -128,7 +128,7 @@ impl State {
     /// Whether an entry of a listing is what is known of an item: its five, and its status.
     #[must_use]
     pub fn shows(&self, id: AllocationId, generation: Generation, tuple: Option<Tuple>, status: u8) -> bool {
-        let Some(allocation) = self.allocations.get(&id) else { return false };
+        let Some(allocation) = self.allocations.peek(&id) else { return false };
         let Some(item) = allocation.item(generation) else { return false };
         let as_known = match &item.entry {
             Entry::Present { available, missed_ms: None, .. } => *available == (status == 1),
@@ -165,6 +165,13 @@ impl State {
             super::Listed::Ours(allocation, _) => Some(*allocation),
             super::Listed::Stray(_) => None,
         }
+    }
+
+    /// Whether a listed entry is bound to no item.
+    #[must_use]
+    pub fn is_stray(&self, table: &TableId, entry: &crate::machine::identity::EntryId) -> bool {
+        let listed = self.tables.get(table).and_then(|table| table.entries.get(entry));
+        matches!(listed, Some(super::Listed::Stray(_)))
     }
 
     /// A pod.

@@ -21,7 +21,7 @@ const STATUS_AVAILABLE: u8 = 1;
 impl State {
     /// The entries that listings of a table show, with what each is to us.
     pub fn listed(&self, table: &TableId) -> impl Iterator<Item = (&EntryId, &Listed)> {
-        self.tables.get(table).into_iter().flat_map(|table| table.entries.iter())
+        self.tables.get(table).into_iter().flat_map(|table| table.entries.scan())
     }
 
     /// Until when a table is to be listed often.
@@ -242,8 +242,9 @@ impl State {
         }
         let allocations = self.allocations.iter().filter(|(_, allocation)| allocation.table == *id);
         for allocation in allocations.map(|(allocation, _)| *allocation).collect::<Vec<_>>() {
-            let generations = self.allocations.get(&allocation).map(|a| a.items.iter().map(|i| i.generation).collect());
-            for generation in generations.unwrap_or_else(Vec::new) {
+            let generations =
+                self.allocations.get(&allocation).map(|a| a.items.iter().map(|i| i.generation).collect::<Vec<_>>());
+            for generation in generations.unwrap_or_default() {
                 self.put_entry(allocation, generation, Entry::Gone);
             }
             self.refresh_allocation(allocation);
@@ -367,19 +368,21 @@ fn looked_at(entry: &Entry, removal: Option<u64>, began_seq: u64, began_ms: u64)
 }
 
 impl State {
-    /// The generations of a table whose absence from a complete listing begun at `began` would tell something.
+    /// The generations of a table whose absence from a complete listing tells something: those that wait for a listing, and
+    /// those of the entries that it does not show.
     ///
     /// A listing speaks only of what was last written before it began.
     pub fn absence_matters(
         &self,
         table: &TableId,
+        missing: &[EntryId],
         began_seq: u64,
         began_ms: u64,
     ) -> Vec<(Generation, Option<EntryId>)> {
         let Some(table) = self.tables.get(table) else { return Vec::new() };
-        let known = table.entries.iter().filter_map(|(_, listed)| match listed {
-            Listed::Ours(allocation, generation) => Some((*allocation, *generation)),
-            Listed::Stray(_) => None,
+        let known = missing.iter().filter_map(|entry| match table.entries.get(entry) {
+            Some(Listed::Ours(allocation, generation)) => Some((*allocation, *generation)),
+            Some(Listed::Stray(_)) | None => None,
         });
         let candidates: std::collections::BTreeSet<_> = known.chain(table.awaited.iter().copied()).collect();
         candidates
