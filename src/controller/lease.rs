@@ -62,19 +62,27 @@ pub struct Lease {
     /// The call under way: when it was sent, and whether it is a write.
     sent: Option<(u64, bool)>,
     next_ms: u64,
+    /// The newest head that the lock named before we wrote it for the first time.
+    predecessor: Option<([u8; 16], u64, [u8; 32])>,
 }
 
 impl Lease {
     /// A candidate that has seen nothing.
     #[must_use]
     pub fn new(holder: String, timing: Timing) -> Self {
-        Self { timing, holder, observed: None, led_since_ms: None, sent: None, next_ms: 0 }
+        Self { timing, holder, observed: None, led_since_ms: None, sent: None, next_ms: 0, predecessor: None }
     }
 
     /// Whether we lead.
     #[must_use]
     pub const fn leads(&self) -> bool {
         self.led_since_ms.is_some()
+    }
+
+    /// Journal, head and hash that the lock named before this lead began: where its history goes on from.
+    #[must_use]
+    pub const fn predecessor(&self) -> Option<([u8; 16], u64, [u8; 32])> {
+        self.predecessor
     }
 
     /// The durations.
@@ -145,6 +153,9 @@ impl Lease {
             }
             Ok(record) => {
                 let ours = record.holder == self.holder;
+                if !self.leads() {
+                    self.predecessor = record.heads.first().copied();
+                }
                 let changed = self.observed.as_ref().is_none_or(|(before, _)| *before != record);
                 let free = record.holder.is_empty();
                 if changed {

@@ -291,7 +291,7 @@ impl Controller {
     /// Before the first decision of a term everything that it may rest on is read (the barrier).
     fn begin_term(&mut self, now: Now, term: u64) {
         let holder = self.identity.holder.clone();
-        let predecessor = None;
+        let predecessor = self.lease.predecessor();
         self.emit(now, Event::TermStarted(control::TermStarted { term, holder, predecessor }));
         if let Some(reason) = self.identity.rebased.take() {
             self.emit(now, Event::Rebased(control::Rebased { reason }));
