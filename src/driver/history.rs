@@ -142,3 +142,85 @@ fn fold(entries: Entries<'_>) -> Result<State, Broken> {
     }
     Ok(state)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::event::control::{DigestTaken, TermStarted};
+    use crate::machine::event::{Event, Record};
+
+    const FRESH: JournalId = JournalId([7; 16]);
+
+    fn nobody() -> Earlier {
+        Earlier { lease: LeaseRecord::default(), claims: 0 }
+    }
+
+    fn started(seq: u64) -> Vec<u8> {
+        let event = Event::TermStarted(TermStarted { term: seq, holder: "a".to_owned(), predecessor: None });
+        codec::encode(&Record { seq, term: seq, machine_ms: 0, wall_ms: 0, event }).unwrap()
+    }
+
+    /// A journal that holds these entries, closed.
+    fn written(dir: &Path, entries: &[Vec<u8>]) {
+        let mut history = open(dir, FRESH, &nobody()).unwrap();
+        history.journal.append(entries).unwrap();
+        history.journal.close().unwrap();
+    }
+
+    #[test]
+    fn a_first_start_is_continuous_and_a_lost_journal_is_not() {
+        let room = tempfile::tempdir().unwrap();
+        let history = open(&room.path().join("a"), FRESH, &nobody()).unwrap();
+        assert_eq!((history.rebased, history.head.seq, history.journal.id()), (None, 0, FRESH));
+        let led = Earlier { lease: LeaseRecord { term: 4, ..LeaseRecord::default() }, claims: 0 };
+        let reason = open(&room.path().join("b"), FRESH, &led).unwrap().rebased.unwrap();
+        assert!(reason.contains("term 4"), "{reason}");
+        let claimed = Earlier { claims: 3, ..nobody() };
+        let reason = open(&room.path().join("c"), FRESH, &claimed).unwrap().rebased.unwrap();
+        assert!(reason.contains("3 PodDNATs"), "{reason}");
+    }
+
+    #[test]
+    fn what_was_written_is_folded_and_continued() {
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path().join("journal");
+        written(&dir, &[started(1), started(2)]);
+        let history = open(&dir, JournalId([9; 16]), &nobody()).unwrap();
+        assert_eq!((history.rebased, history.state.term(), history.head.seq), (None, 2, 2));
+        assert_eq!(history.journal.id(), FRESH);
+        assert!(matches!(open(&dir, FRESH, &nobody()), Err(Error::Journal { .. })), "it is in use");
+    }
+
+    #[test]
+    fn what_is_no_history_is_set_aside_whole() {
+        let unknown = {
+            let mut bytes = started(2);
+            bytes[0] = 0xff;
+            bytes
+        };
+        let wrong = {
+            let digest = Event::DigestTaken(DigestTaken { version: 1, digest: [0; 32] });
+            codec::encode(&Record { seq: 2, term: 1, machine_ms: 0, wall_ms: 0, event: digest }).unwrap()
+        };
+        for (bad, words) in [(unknown, "is no record"), (wrong, "illegal"), (started(1), "illegal")] {
+            let room = tempfile::tempdir().unwrap();
+            let dir = room.path().join("journal");
+            written(&dir, &[started(1), bad]);
+            let heads = vec![(FRESH.0, 1, [0; 32])];
+            let lease = LeaseRecord { term: 1, ..LeaseRecord::default() };
+            let history = open(&dir, JournalId([9; 16]), &Earlier { lease, claims: 0 }).unwrap();
+            let reason = history.rebased.unwrap();
+            assert!(reason.contains(words), "{reason}");
+            assert_eq!((history.head.seq, history.journal.id()), (0, JournalId([9; 16])));
+            drop(history.journal);
+            let aside = history.set_aside.unwrap();
+            let Opened::Continued(old) = Journal::open(&aside, FRESH, &[]).unwrap() else { panic!("{words}") };
+            assert_eq!((old.id(), old.head().seq), (FRESH, 2));
+            // A head of another history under the same identity is found out, too.
+            drop(old);
+            let lease = LeaseRecord { heads, ..LeaseRecord::default() };
+            let reason = open(&aside, FRESH, &Earlier { lease, claims: 0 }).unwrap().rebased.unwrap();
+            assert!(reason.contains("another history"), "{reason}");
+        }
+    }
+}

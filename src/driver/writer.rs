@@ -129,3 +129,53 @@ fn write(
     }
     journal.close().map_err(Error::Journal)
 }
+
+#[cfg(test)]
+mod tests {
+    use natgw_journal::{JournalId, Opened};
+
+    use super::*;
+    use crate::machine::event::Event;
+    use crate::machine::event::control::{Rebased, TermStarted};
+
+    fn record(seq: u64, event: Event) -> Record {
+        Record { seq, term: 1, machine_ms: 0, wall_ms: 0, event }
+    }
+
+    fn started() -> Record {
+        record(1, Event::TermStarted(TermStarted { term: 1, holder: "a".to_owned(), predecessor: None }))
+    }
+
+    fn open(dir: &std::path::Path) -> Journal {
+        match Journal::open(dir, JournalId([1; 16]), &[]).unwrap() {
+            Opened::Fresh(journal) | Opened::Continued(journal) => journal,
+            Opened::Damaged { verdict, .. } => panic!("{verdict}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_group_is_answered_once_durable_and_a_close_keeps_what_was_handed_over() {
+        let room = tempfile::tempdir().unwrap();
+        let mut writer = Writer::start(open(room.path())).unwrap();
+        writer.append(vec![started()]).unwrap();
+        let written = writer.written().await.unwrap();
+        assert_eq!((written.head.seq, written.records), (1, vec![started()]));
+        let second = record(2, Event::Rebased(Rebased { reason: String::new() }));
+        writer.append(vec![second]).unwrap();
+        writer.close().await.unwrap();
+        assert_eq!(open(room.path()).head().seq, 2);
+    }
+
+    #[tokio::test]
+    async fn after_a_refused_group_nothing_more_is_taken() {
+        let room = tempfile::tempdir().unwrap();
+        let mut writer = Writer::start(open(room.path())).unwrap();
+        let reason = "x".repeat(codec::RECORD_BYTES_MAX);
+        writer.append(vec![record(1, Event::Rebased(Rebased { reason }))]).unwrap();
+        let error = writer.written().await.unwrap_err();
+        assert!(matches!(error, Error::Encode(_)), "{error}");
+        assert!(matches!(writer.written().await, Err(Error::Lost)), "the thread has ended");
+        assert!(matches!(writer.append(vec![started()]), Err(Error::Lost)));
+        assert_eq!(open(room.path()).head().seq, 0);
+    }
+}

@@ -5,7 +5,7 @@
 //! | `journal/` | the journal, as `natgw-replay` reads it |
 //! | `cluster.json` | the simulated cluster |
 //! | `cloud.json` | the simulated cloud, unless another one was named |
-//! | `lock` | empty; locked by the process that runs |
+//! | `sandbox.lock` | empty; locked by the process that runs |
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -57,7 +57,7 @@ impl Folder {
                 made.map_err(|source| Error::File { path: std::env::temp_dir(), source })?.keep()
             }
         };
-        let lock = path.join("lock");
+        let lock = path.join("sandbox.lock");
         let file = File::options().create(true).truncate(false).write(true).open(&lock);
         let file = file.map_err(|source| Error::File { path: lock.clone(), source })?;
         match file.try_lock() {

@@ -133,3 +133,24 @@ impl Known {
         seen
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(uid: &str) -> PodSeen {
+        PodSeen { uid: uid.to_owned(), ..PodSeen::default() }
+    }
+
+    #[test]
+    fn after_missed_changes_what_has_gone_is_told_first() {
+        let mut known = Known::default();
+        for uid in ["a", "b"] {
+            known.take(Change::Pod(pod(uid)));
+        }
+        known.take(Change::PodGone(PodGone { uid: "a".to_owned() }));
+        let seen = known.catch_up(vec![pod("c")], Vec::new());
+        assert_eq!(Vec::from(seen), [Seen::PodGone(PodGone { uid: "b".to_owned() }), Seen::Pod(Box::new(pod("c")))]);
+        assert_eq!(Vec::from(known.catch_up(Vec::new(), Vec::new())), [Seen::PodGone(PodGone { uid: "c".to_owned() })]);
+    }
+}
