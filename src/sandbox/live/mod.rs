@@ -1,9 +1,9 @@
 //! The sandbox: the whole controller — driver, step, executor, journal on disk, signed HTTP on loopback — against a
 //! simulated cluster in this process and a simulated cloud beside it.
 //!
-//! [`folder`] keeps what an API server and a cloud would keep; [`kept`] is the cluster behind its port, which answers
-//! nothing that is not in its file; [`watch`] shows what changes in it; [`follow`] reads the manifests again and again;
-//! [`cloud`] serves the simulated VPC on a thread of its own; [`tell`] says what happens and [`show`] prints the mappings.
+//! `folder` keeps what an API server and a cloud would keep; `kept` is the cluster behind its port, which answers
+//! nothing that is not in its file; `watch` shows what changes in it; `follow` reads the manifests again and again;
+//! `cloud` serves the simulated VPC on a thread of its own; `tell` says what happens and `show` prints the mappings.
 //!
 //! The cluster's and the cloud's files survive the end of the process at any moment, but not the loss of power: nothing
 //! of them is synced. The journal survives both.
