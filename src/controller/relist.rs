@@ -55,9 +55,11 @@ pub fn cluster(
         !gone_meanwhile.contains(&pod.uid)
             && state.pod(&pod.uid.as_str().into()).is_none_or(|pod| pod.seen_at() <= began.seq)
     };
-    let asking =
-        pods.iter().filter(|pod| (state.concerns(pod) || claimed(pod)) && !state.knows_pod(pod) && current(pod));
-    events.extend(asking.cloned().map(Event::PodSeen));
+    let news = |pod: &&seen::PodSeen| (state.concerns(pod) || claimed(pod)) && !state.knows_pod(pod) && current(pod);
+    // Whoever was created first asked first (design.md §6, order of waiting).
+    let mut asking: Vec<&seen::PodSeen> = pods.iter().filter(news).collect();
+    asking.sort_by_key(|pod| (pod.created_wall_ms, pod.uid.as_str()));
+    events.extend(asking.into_iter().cloned().map(Event::PodSeen));
     events
 }
 

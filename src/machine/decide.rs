@@ -50,7 +50,7 @@ impl State {
             Subject::Allocation(id) => self.decide_allocation(*id),
             Subject::Stray(table, entry) => self.decide_stray(table, entry),
             Subject::Queue(table) => self.decide_queue(table),
-            Subject::Pod(uid) => self.decide_pod(uid),
+            Subject::Pod(_, uid) => self.decide_pod(uid),
         }
     }
 

@@ -159,6 +159,7 @@ impl State {
         self.term_seen = self.term_seen.max(term);
         self.cluster_read = false;
         self.rebuilding = false;
+        self.pools_announced.clear();
         self.allocations_decided = 0;
         self.generations_decided = 0;
         for table in self.tables.values_mut() {

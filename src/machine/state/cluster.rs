@@ -258,7 +258,7 @@ impl State {
     /// Pods of this name may now be decided upon.
     pub(super) fn wake_name(&mut self, key: &PodKey) {
         for uid in self.pods_by_name.get(key).cloned().unwrap_or_default() {
-            self.worklist.insert(Subject::Pod(uid));
+            self.wake_pod(&uid);
         }
     }
 
@@ -267,18 +267,25 @@ impl State {
             if let Some(Standing::Allocated(id)) = self.pods.get(&uid).map(|pod| pod.standing.clone()) {
                 self.worklist.insert(Subject::Allocation(id));
             }
-            self.worklist.insert(Subject::Pod(uid));
+            self.wake_pod(&uid);
         }
     }
 
     /// Pods that wait for a fact about a gateway, a route or an address.
     pub(super) fn wake_undecided(&mut self) {
-        self.worklist.extend(self.undecided.iter().cloned().map(Subject::Pod));
+        for uid in self.undecided.clone() {
+            self.wake_pod(&uid);
+        }
+    }
+
+    fn wake_pod(&mut self, uid: &PodUid) {
+        let arrival = self.pods.get(uid).and_then(|pod| pod.arrival).unwrap_or(u64::MAX);
+        self.worklist.insert(Subject::Pod(arrival, uid.clone()));
     }
 
     pub(super) fn reconsider_pod(&mut self, uid: &PodUid) {
         self.refresh_pod(uid);
-        self.worklist.insert(Subject::Pod(uid.clone()));
+        self.wake_pod(uid);
         if let Some(Standing::Allocated(id)) = self.pods.get(uid).map(|pod| pod.standing.clone()) {
             self.worklist.insert(Subject::Allocation(id));
         }

@@ -372,8 +372,8 @@ pub enum Subject {
     Stray(TableId, EntryId),
     /// The queue of a table.
     Queue(TableId),
-    /// A pod.
-    Pod(PodUid),
+    /// A pod, by its arrival: who asked first is decided first.
+    Pod(u64, PodUid),
 }
 
 impl Allocation {
