@@ -1,0 +1,254 @@
+//! Reads a story, acts it out, and compares the decisions with those told.
+
+use natgw::machine::demand::{RefusalReason, ReleaseReason, WaitReason};
+use natgw::machine::event::{Event, control, decided, outcome, seen};
+use natgw::machine::identity::protocol_of;
+
+use crate::outside::Outside;
+
+/// Acts a story out. The error names the line and both sides.
+pub fn tell(text: &str) -> Result<(), String> {
+    let mut stage = Stage { outside: Outside::new(), pools: Vec::new(), begun: false };
+    let mut decided: Vec<String> = Vec::new();
+    let mut at = 0;
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        let wrong = |message: String| Err(format!("line {}: {message}", number + 1));
+        match line.split_once(' ').unwrap_or((line, "")) {
+            ("" | "#", _) => {}
+            ("pool", rest) => stage.pool(rest),
+            ("when", rest) => {
+                if let Some(untold) = decided.get(at) {
+                    return wrong(format!("before it came {untold:?}, of which the story does not tell"));
+                }
+                stage.when(rest);
+                let happened = std::mem::take(&mut stage.outside.happened);
+                decided = happened.iter().filter_map(|event| stage.words(event)).collect();
+                at = 0;
+            }
+            ("then", told) => {
+                let came = decided.get(at).map_or("nothing", String::as_str);
+                if came != told {
+                    return wrong(format!("told {told:?}, came {came:?}"));
+                }
+                at += 1;
+            }
+            (word, _) => return wrong(format!("{word:?} is no word of a story")),
+        }
+    }
+    decided
+        .get(at)
+        .map_or(Ok(()), |untold| Err(format!("at the end came {untold:?}, of which the story does not tell")))
+}
+
+struct Stage {
+    outside: Outside,
+    pools: Vec<control::PoolConfigured>,
+    begun: bool,
+}
+
+impl Stage {
+    /// `pool GATEWAY FIRST-LAST EIP...`
+    fn pool(&mut self, rest: &str) {
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let (first, last) = words[1].split_once('-').expect("FIRST-LAST");
+        let eips = words[2..].iter().map(|eip| eip.parse().expect("an EIP")).collect();
+        self.pools.push(control::PoolConfigured {
+            index: u16::try_from(self.pools.len()).expect("few pools"),
+            gateway: words[0].into(),
+            zone: format!("zone-{}", zone(words[0])),
+            first: first.parse().expect("a port"),
+            last: last.parse().expect("a port"),
+            eips,
+            excluded: Vec::new(),
+        });
+    }
+
+    /// Configures, surveys and opens everything, once, before the first `when`.
+    fn begin(&mut self) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        let pools = self.pools.clone();
+        for pool in &pools {
+            self.outside.record(Event::PoolConfigured(pool.clone()));
+        }
+        self.outside.record(Event::Configured(control::Configured {
+            cluster_uid: "c1".into(),
+            pools: u16::try_from(pools.len()).expect("few pools"),
+            cooldown_ms: 30_000,
+            fixed_retention_ms: None,
+            resync_ms: 300_000,
+            repair: true,
+            adopt: false,
+            port_break: 0,
+            stateful_kinds: Vec::new(),
+        }));
+        self.outside.record(Event::ClusterRead(control::ClusterRead { pods: 0, claims: 0 }));
+        for pool in pools {
+            let zone = zone(&pool.gateway);
+            let table = format!("ftb-{zone}");
+            self.outside.record(Event::GatewaySeen(seen::GatewaySeen {
+                gateway: pool.gateway.clone(),
+                table: Some(table.clone()),
+                zone: Some(pool.zone),
+                available: true,
+                eips: pool.eips.iter().map(|eip| (*eip, true, false)).collect(),
+            }));
+            let (vswitch, gateways) = (format!("vsw-{zone}"), vec![pool.gateway]);
+            self.outside.record(Event::RouteSeen(seen::RouteSeen { vswitch, gateways }));
+            self.outside.record(Event::TableOpened(control::TableOpened { table, entries: 0 }));
+        }
+        self.outside.settle();
+        self.outside.happened.clear();
+    }
+
+    fn when(&mut self, rest: &str) {
+        self.begin();
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        match words[0] {
+            "pod" => self.outside.record(Event::PodSeen(pod(&words[1..]))),
+            "gone" => self.outside.record(Event::PodGone(seen::PodGone { uid: words[1].into() })),
+            "passes" => self.outside.now_ms += words[1].parse::<u64>().expect("milliseconds"),
+            "entry" => self.outside.record(Event::EntrySeen(entry(&words[1..]))),
+            "vanished" => {
+                let (table, entry) = (words[1].into(), words[2].into());
+                self.outside.record(Event::EntryVanished(seen::EntryVanished { table, entry }));
+            }
+            "eip" => self.eip(&words[1..]),
+            "full" => self.full(words[1]),
+            word => panic!("{word:?} cannot happen in a story"),
+        }
+        self.outside.settle();
+    }
+
+    /// `eip GATEWAY ADDRESS usable|locked`: one EIP of a gateway changes.
+    fn eip(&mut self, words: &[&str]) {
+        let pool = self.pools.iter().find(|pool| pool.gateway == words[0]).expect("a pool of that gateway");
+        let usable = |eip: &std::net::Ipv4Addr| eip.to_string() != words[1] || words[2] == "usable";
+        self.outside.record(Event::GatewaySeen(seen::GatewaySeen {
+            gateway: pool.gateway.clone(),
+            table: Some(format!("ftb-{}", zone(&pool.gateway))),
+            zone: Some(pool.zone.clone()),
+            available: true,
+            eips: pool.eips.iter().map(|eip| (*eip, usable(eip), false)).collect(),
+        }));
+    }
+
+    /// `full TABLE`: the table takes as many entries as it has now, and no more.
+    fn full(&mut self, table: &str) {
+        let entries = self.outside.state.listed(&table.into()).count();
+        let entries = Some(u32::try_from(entries).expect("few entries"));
+        self.outside.record(Event::QuotaLearned(decided::QuotaLearned { table: table.into(), entries }));
+    }
+
+    /// A decision as a story tells it; `None` for what is no decision.
+    fn words(&self, event: &Event) -> Option<String> {
+        let name = |allocation: (u64, u64)| {
+            let known = self.outside.state.allocation(allocation.into());
+            known.map_or_else(|| "it".to_owned(), |known| known.key().name.to_string())
+        };
+        let protocol = |number: u8| protocol_of(number).expect("a protocol");
+        match event {
+            Event::Allocated(body) => {
+                let items = body
+                    .items
+                    .iter()
+                    .map(|item| format!("{}->{}/{}", item.external, item.internal, protocol(item.protocol)));
+                Some(format!("allocated {} {} {}", body.name, body.eip, items.collect::<Vec<_>>().join(" ")))
+            }
+            Event::Waited(body) => {
+                Some(format!("waits {} {}", body.pod, WaitReason::from_number(body.reason).expect("a reason").word()))
+            }
+            Event::Refused(body) => Some(format!(
+                "refused {} {}",
+                body.pod,
+                RefusalReason::from_number(body.reason).expect("a reason").word()
+            )),
+            Event::ReleaseDecided(body) => {
+                Some(format!("releases {}", ReleaseReason::from_number(body.reason).expect("a reason").word()))
+            }
+            Event::RebindDecided(body) => Some(format!("rebinds {} to {}", name(body.allocation), body.ip)),
+            Event::Regenerated(body) => Some(format!("renews {} at {}", name(body.allocation), body.ip)),
+            Event::ItemMoved(body) => {
+                Some(format!("moves {} {}->{}", name(body.allocation), body.from, body.item.external))
+            }
+            Event::ItemsChanged(body) => {
+                let added = body.added.iter().map(|item| format!("+{}->{}", item.external, item.internal));
+                let dropped = body.dropped.iter().map(|(internal, _)| format!("-{internal}"));
+                let items = dropped.chain(added).collect::<Vec<_>>().join(" ");
+                Some(format!("changes {} {items}", name(body.allocation)))
+            }
+            Event::StaleDecided(body) => Some(format!("deletes stale {}", body.entry)),
+            Event::ClaimReleased(outcome::ClaimReleased { .. }) => Some("released".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+fn zone(gateway: &str) -> &str {
+    gateway.rsplit('-').next().unwrap_or(gateway)
+}
+
+/// `pod NAME IP|- [uid=U] [ports=P] [protocol=P] [dnat=V|none] [declared=80/6,..] [hostnetwork] [eci] [ended] [deleting=MS]`
+fn pod(words: &[&str]) -> seen::PodSeen {
+    let mut pod = seen::PodSeen {
+        namespace: "default".into(),
+        name: words[0].into(),
+        uid: words[0].into(),
+        ip: words[1].parse().ok(),
+        ..seen::PodSeen::default()
+    };
+    let mut annotations = vec![("pod-dnat", String::new())];
+    for word in &words[2..] {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        match key {
+            "uid" => pod.uid = value.into(),
+            "ports" => annotations.push(("pod-dnat-expose-port", value.into())),
+            "protocol" => annotations.push(("pod-dnat-expose-protocol", value.into())),
+            "dnat" => {
+                annotations.retain(|(name, _)| *name != "pod-dnat");
+                if value != "none" {
+                    annotations.push(("pod-dnat", value.into()));
+                }
+            }
+            "declared" => {
+                let port = |item: &str| {
+                    item.split_once('/')
+                        .map(|(port, number)| (port.parse().expect("a port"), number.parse().expect("a number")))
+                };
+                pod.ports = value.split(',').filter_map(port).collect();
+            }
+            "hostnetwork" => pod.host_network = true,
+            "eci" => pod.virtual_node = true,
+            "ended" => pod.terminal = true,
+            "deleting" => pod.terminating_grace_ms = Some(value.parse().expect("milliseconds")),
+            other => panic!("{other:?} is nothing that a pod has"),
+        }
+    }
+    let full = |(name, value): (&str, String)| (format!("k8s.aliyun.com/{name}"), value);
+    pod.annotations = annotations.into_iter().map(full).collect();
+    pod
+}
+
+/// `entry TABLE ID EIP:PORT IP:PORT NAME`: somebody else's TCP entry.
+fn entry(words: &[&str]) -> seen::EntrySeen {
+    let split = |text: &str| {
+        let (ip, port) = text.split_once(':').expect("IP:PORT");
+        let port: u16 = port.parse().expect("a port");
+        (ip.parse().expect("an address"), (port, port))
+    };
+    let ((external_ip, external_ports), (internal_ip, internal_ports)) = (split(words[2]), split(words[3]));
+    let (table, entry, name) = (words[0].into(), words[1].into(), words[4].into());
+    seen::EntrySeen {
+        table,
+        entry,
+        name,
+        external_ip,
+        external_ports,
+        internal_ip,
+        internal_ports,
+        protocol: 6,
+        status: 1,
+    }
+}
