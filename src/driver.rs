@@ -173,11 +173,10 @@ impl<'a, K: Cluster + Lease, C: Cloud, W: Watch, O: Observer> Driver<'a, K, C, W
         drop(self.flights);
         self.writer.close().await?;
         // Only a courtesy to the next leader, which otherwise waits for the lease to expire.
-        if let Ok(mut record) = self.cluster.read_lease().await
-            && record.holder == self.holder
+        if let Ok(lock) = self.cluster.read_lease().await
+            && lock.holder == self.holder
         {
-            record.holder.clear();
-            self.cluster.write_lease(&record).await.ok();
+            self.cluster.write_lease(&self.controller.give_back(&lock)).await.ok();
         }
         Ok(())
     }

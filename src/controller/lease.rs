@@ -198,7 +198,10 @@ impl Lease {
 }
 
 /// Our head first, then those of up to four other journals.
-fn merge(own: &[([u8; 16], u64, [u8; 32])], others: &[([u8; 16], u64, [u8; 32])]) -> Vec<([u8; 16], u64, [u8; 32])> {
+pub(super) fn merge(
+    own: &[([u8; 16], u64, [u8; 32])],
+    others: &[([u8; 16], u64, [u8; 32])],
+) -> Vec<([u8; 16], u64, [u8; 32])> {
     let foreign = others.iter().filter(|(id, ..)| own.iter().all(|(own, ..)| own != id));
     own.iter().chain(foreign).take(HEADS_MAX).copied().collect()
 }

@@ -20,6 +20,7 @@ use crate::machine::event::{Event, Record, codec, control};
 use crate::machine::identity::{AllocationId, PodUid, TableId, VSwitchId};
 use crate::machine::intent::{Change, Intent};
 use crate::machine::state::{Standing, State};
+use crate::ports::cluster::LeaseRecord;
 use crate::ports::effect::ListRequest;
 
 pub use messages::{Configuration, EffectId, Head, Input, ListId, Now, Output, Seen, Stop};
@@ -205,6 +206,12 @@ impl Controller {
             Standing::Open => !pod.is_served(),
         };
         self.leads() && quiet && self.barrier.is_passed() && self.state.pods().all(done)
+    }
+
+    /// The lock as it is given back: nobody holds it, and our journal's head is in it.
+    #[must_use]
+    pub fn give_back(&self, lock: &LeaseRecord) -> LeaseRecord {
+        LeaseRecord { holder: String::new(), heads: lease::merge(&[self.head()], &lock.heads), ..lock.clone() }
     }
 
     /// Checks every invariant of the machine.

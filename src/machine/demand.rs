@@ -162,7 +162,7 @@ reasons! {
         /// Somebody else's entry maps the pod's address and port.
         7 AddressMappedByOthers = "an entry that is not ours maps the pod's address and port; remove it",
         /// A PodDNAT of this name exists that is not ours.
-        8 OtherController = "a PodDNAT of this name belongs to another controller; remove it or set adopt: true",
+        8 OtherController = "a PodDNAT of this name belongs to another controller; remove it, and the pod is mapped",
         /// No EIP of the gateway can be used.
         9 NoUsableEip = "no configured EIP of the gateway is in use and unlocked; bind or unlock one",
     }

@@ -26,6 +26,8 @@ impl State {
         };
         let (gateway_id, gateway) = match self.gateway_for(place, wants) {
             Ok(found) => found,
+            // It keeps its place until the table is read again.
+            Err(NoGateway::NotRead) if matches!(pod.standing, Standing::Waiting { queue: Some(_), .. }) => return None,
             Err(NoGateway::NotRead) => return Some(wait(uid, WaitReason::GatewayNotRead, None, wants.len())),
             Err(NoGateway::NoneOnRoute) => return Some(refusal(uid, RefusalReason::NoGatewayOnRoute, "")),
             Err(NoGateway::NoUsableEip) => return Some(wait(uid, WaitReason::NoUsableEip, None, wants.len())),

@@ -38,8 +38,16 @@ impl State {
         if pod.ip != seen.ip {
             self.move_pod(&uid, pod.ip, seen.ip);
         }
+        let asked = (pod.demand.clone(), pod.barred, pod.standing.clone());
         self.leave_queue(&uid, &mut pod);
         self.update_pod(&uid, &mut pod, seen);
+        if let (demand, barred, Standing::Refused(reason)) = asked
+            && (demand, barred) == (pod.demand.clone(), pod.barred)
+            && !matches!(reason, RefusalReason::NoGatewayOnRoute | RefusalReason::NeverFits)
+        {
+            // What was refused has not changed.
+            pod.standing = Standing::Refused(reason);
+        }
         self.pods_by_name.or_default(pod.key.clone()).insert(uid.clone());
         self.pods.insert(uid.clone(), pod);
         self.reconsider_pod(&uid);

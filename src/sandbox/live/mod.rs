@@ -80,13 +80,13 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The configuration cannot be used.
-    #[error("NATGW-CONFIG: {0}; nothing was started")]
+    #[error("NATGW-CONFIG: nothing was started, because the configuration cannot be used")]
     Config(#[source] config::Error),
     /// Manifests cannot be taken.
     #[error("NATGW-MANIFEST: {}; nothing was started", join(.0))]
     Manifests(Vec<ManifestError>),
     /// A manifest cannot be read.
-    #[error("NATGW-MANIFEST: {0}; nothing was started")]
+    #[error("NATGW-MANIFEST: nothing was started, because a manifest cannot be read")]
     Follow(#[from] follow::Error),
     /// The folder cannot be used.
     #[error(transparent)]
@@ -95,16 +95,16 @@ pub enum Error {
     #[error(transparent)]
     History(#[from] history::Error),
     /// The credentials cannot be used.
-    #[error("NATGW-CREDENTIALS: {0}")]
+    #[error("NATGW-CREDENTIALS: the credentials cannot be used")]
     Credentials(#[from] CredentialError),
     /// The address of the cloud cannot be used.
-    #[error("NATGW-CLOUD-ADDRESS: {0}")]
+    #[error("NATGW-CLOUD-ADDRESS: the address of the cloud cannot be used")]
     Endpoint(#[from] EndpointError),
     /// There is no HTTP client.
-    #[error("NATGW-CLOUD-CLIENT: {0}")]
+    #[error("NATGW-CLOUD-CLIENT: there is no HTTP client")]
     Client(#[from] BuildError),
     /// The simulated cloud did not start, or ended.
-    #[error("NATGW-CLOUD-SIMULATED: {0}")]
+    #[error("NATGW-CLOUD-SIMULATED: the simulated cloud did not start, or ended")]
     Cloud(#[source] Box<http::Error>),
     /// A thread could not be started.
     #[error("NATGW-CLOUD-SIMULATED: the simulated cloud could not be given a thread")]
