@@ -17,7 +17,7 @@ const PAGES_MAX: u32 = 1_000;
 /// Carries out one effect.
 pub async fn execute(cluster: &impl Cluster, cloud: &impl Cloud, effect: &Effect) -> Ended {
     match effect {
-        Effect::WriteClaim(mapping) => write_claim(cluster, mapping).await.unwrap_or_else(ended),
+        Effect::WriteClaim(mapping, uid) => write_claim(cluster, mapping, uid.as_deref()).await.unwrap_or_else(ended),
         Effect::WriteStatus(publication) => write_status(cluster, publication).await.unwrap_or_else(ended),
         Effect::ReleaseClaim { key, allocation, uid } => {
             release_claim(cluster, key, *allocation, uid.as_deref()).await.unwrap_or_else(ended)
@@ -70,15 +70,17 @@ pub async fn list(cluster: &impl Cluster, cloud: &impl Cloud, request: &ListRequ
     }
 }
 
-async fn write_claim(cluster: &impl Cluster, mapping: &Mapping) -> Result<Ended, ClusterError> {
+async fn write_claim(cluster: &impl Cluster, mapping: &Mapping, uid: Option<&str>) -> Result<Ended, ClusterError> {
     match cluster.create_claim(mapping).await {
         Ok(found) => return Ok(Ended::Claimed { uid: found.uid }),
         Err(error) if error.class == ClusterErrorClass::AlreadyExists => {}
         Err(error) => return Err(error),
     }
     let Some(found) = cluster.read_claim(&mapping.key).await? else { return Ok(again("the claim went meanwhile")) };
-    // Written by us before, and the answer was lost; or it is of an earlier content. Any other is not ours to change.
-    if found.allocation != Some(mapping.allocation) || found.deleting {
+    // Written by us before, and the answer was lost; or it is of an earlier content; or somebody edited the annotation of
+    // ours. Any other is not ours to change.
+    let ours = found.allocation == Some(mapping.allocation) || uid == Some(found.uid.as_str());
+    if !ours || found.deleting {
         return Ok(refuse(Why::Taken, "AlreadyExists", "another PodDNAT has the name"));
     }
     let replaced = cluster.replace_claim(mapping, &found).await?;

@@ -40,7 +40,10 @@ impl<'a> Field<'a> {
 
     /// The value is wrong.
     pub(super) fn refuse(&self, reason: impl Into<String>, remedy: impl Into<String>) -> Error {
-        self.refuse_shown(self.node.map(|node| node.value.to_string()), reason, remedy)
+        if is_secret(&self.path) {
+            return self.refuse_secret(reason, remedy);
+        }
+        self.refuse_shown(self.node.map(|node| excerpt(&node.value.to_string())), reason, remedy)
     }
 
     /// The value is wrong and must not be shown.
@@ -83,7 +86,10 @@ impl<'a> Field<'a> {
                 others(Self { path, node: Some(node) });
             } else {
                 let place = Some(key.place);
-                let (value, reason) = (Some(node.value.to_string()), "no such key is known".to_owned());
+                let hidden = is_secret(&path);
+                let value = if hidden { "(hidden)".to_owned() } else { excerpt(&node.value.to_string()) };
+                let value = Some(value);
+                let reason = "no such key is known".to_owned();
                 let remedy = format!("remove it or use one of {}", known.join(", "));
                 return Err(Error::Refused(Refusal { key: path, value, place, reason, remedy }));
             }
@@ -198,4 +204,21 @@ const PORT_REMEDY: &str = "use a number from 1 to 65535";
 
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// Whether what stands at a path may be a secret, also when its key is misspelt.
+fn is_secret(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    ["credential", "secret", "password", "token", "accesskey"].iter().any(|word| path.contains(word))
+}
+
+/// Characters of a value that a message shows.
+const SHOWN_CHARS_MAX: usize = 120;
+
+/// As much of a value as helps to find it.
+fn excerpt(value: &str) -> String {
+    match value.char_indices().nth(SHOWN_CHARS_MAX) {
+        None => value.to_owned(),
+        Some((end, _)) => format!("{}…", value.get(..end).unwrap_or_default()),
+    }
 }

@@ -28,6 +28,8 @@ pub struct Barrier {
     retries: BTreeMap<TableId, u64>,
     reading: BTreeSet<ListKey>,
     opened: bool,
+    /// A survey was asked for while one was under way.
+    survey_again: bool,
 }
 
 /// What is being read, one of each at a time.
@@ -83,7 +85,8 @@ impl Barrier {
             ListKey::Cluster => self.cluster_due_ms = now_ms.saturating_add(resync),
             ListKey::Survey => {
                 self.surveyed = true;
-                self.survey_due_ms = now_ms.saturating_add(resync);
+                let again = std::mem::take(&mut self.survey_again);
+                self.survey_due_ms = if again { 0 } else { now_ms.saturating_add(resync) };
             }
             ListKey::Table(table) => {
                 self.retries.remove(table);
@@ -109,8 +112,9 @@ impl Barrier {
     }
 
     /// Gateways and routes are read as soon as possible: a vSwitch was met whose route is not known.
-    pub const fn survey_soon(&mut self) {
+    pub fn survey_soon(&mut self) {
         self.survey_due_ms = 0;
+        self.survey_again = self.reading.contains(&ListKey::Survey);
     }
 
     /// A table was written to: the next listing is soon worth while.

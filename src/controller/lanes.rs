@@ -25,6 +25,8 @@ struct Lane {
     creations: BTreeSet<(AllocationId, Generation)>,
     deletions: BTreeSet<EntryId>,
     busy: bool,
+    /// The deletion that was sent last: the others come before it again.
+    deleted: Option<EntryId>,
     deleted_last: bool,
     pauses: u32,
     not_before_ms: u64,
@@ -61,6 +63,9 @@ impl Lanes {
         lane.remove(intent);
         lane.busy = true;
         lane.deleted_last = matches!(intent, Intent::Unbind { .. });
+        if let Intent::Unbind { entry, .. } = intent {
+            lane.deleted = Some(entry.clone());
+        }
     }
 
     /// Takes an intent that is no longer wanted out of its lane.
@@ -112,7 +117,10 @@ impl Lane {
             allocation: *allocation,
             generation: *generation,
         });
-        let deletions = self.deletions.iter().take(CANDIDATES_MAX);
+        let last = self.deleted.as_ref();
+        let rest = self.deletions.iter().filter(|entry| last.is_none_or(|last| *entry > last));
+        let again = self.deletions.iter().filter(|entry| last.is_some_and(|last| *entry <= last));
+        let deletions = rest.chain(again).take(CANDIDATES_MAX);
         let deletions = deletions.map(|entry| Intent::Unbind { table: table.clone(), entry: entry.clone() });
         if self.deleted_last {
             creation.into_iter().chain(deletions).collect()

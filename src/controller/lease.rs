@@ -64,13 +64,24 @@ pub struct Lease {
     next_ms: u64,
     /// The newest head that the lock named before we wrote it for the first time.
     predecessor: Option<([u8; 16], u64, [u8; 32])>,
+    /// The term that the lock named before we wrote it for the first time.
+    before: u64,
 }
 
 impl Lease {
     /// A candidate that has seen nothing.
     #[must_use]
     pub fn new(holder: String, timing: Timing) -> Self {
-        Self { timing, holder, observed: None, led_since_ms: None, sent: None, next_ms: 0, predecessor: None }
+        Self {
+            timing,
+            holder,
+            observed: None,
+            led_since_ms: None,
+            sent: None,
+            next_ms: 0,
+            predecessor: None,
+            before: 0,
+        }
     }
 
     /// Whether we lead.
@@ -83,6 +94,12 @@ impl Lease {
     #[must_use]
     pub const fn predecessor(&self) -> Option<([u8; 16], u64, [u8; 32])> {
         self.predecessor
+    }
+
+    /// The term that the lock named before this lead, when it was not ours already.
+    #[must_use]
+    pub const fn term_before(&self) -> u64 {
+        self.before
     }
 
     /// The durations.
@@ -155,6 +172,9 @@ impl Lease {
                 let ours = record.holder == self.holder;
                 if !self.leads() {
                     self.predecessor = record.heads.first().copied();
+                    if record.holder != self.holder {
+                        self.before = record.term;
+                    }
                 }
                 let changed = self.observed.as_ref().is_none_or(|(before, _)| *before != record);
                 let free = record.holder.is_empty();

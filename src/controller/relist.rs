@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::machine::event::{Event, seen};
-use crate::machine::identity::{EntryId, Generation, PodUid, TableId, Tuple};
+use crate::machine::identity::{AllocationId, EntryId, Generation, Mark, PodUid, TableId, Tuple};
 use crate::machine::state::{Listed, State};
 use crate::ports::cloud::{EntryStatus, ListedEip, ListedEntry, ListedGateway, PortSpec};
 use crate::ports::effect::ListRequest;
@@ -122,7 +122,7 @@ pub fn interfaces(request: &ListRequest, interfaces: &[crate::ports::cloud::List
 #[derive(Clone, Debug, Default)]
 pub struct Suspicion(BTreeSet<EntryId>);
 
-/// What a complete listing of a table says. `written` tells whether a call about a creation or an entry was under way
+/// What a complete listing of a table says, and whether it may be believed: one that misses much is confirmed first. `written` tells whether a call about a creation or an entry was under way
 /// at any time since the listing began: of those it says nothing.
 #[must_use]
 pub fn table(
@@ -132,7 +132,7 @@ pub fn table(
     began: Began,
     suspicion: &mut Suspicion,
     in_flight: &impl Fn(Generation, Option<&EntryId>) -> bool,
-) -> Vec<Event> {
+) -> (Vec<Event>, bool) {
     let mut events = Vec::new();
     let mut sorted: Vec<&ListedEntry> = entries.iter().collect();
     sorted.sort_unstable_by(|one, other| one.id.cmp(&other.id));
@@ -147,11 +147,13 @@ pub fn table(
     }
     let news = sorted.iter().zip(said).filter(|(_, said)| !said);
     events.extend(news.map(|(entry, _)| Event::EntrySeen(observation(id, entry))));
-    if missing.len().saturating_mul(MASS_LOSS_DIVISOR) > known && missing.len() > 1 {
-        let confirmed = missing.iter().all(|entry| suspicion.0.contains(entry));
-        suspicion.0 = missing.iter().cloned().collect();
+    // What we deleted ourselves is expected to be missing.
+    let lost: BTreeSet<EntryId> = missing.iter().filter(|entry| !state.is_going(id, entry)).cloned().collect();
+    if lost.len().saturating_mul(MASS_LOSS_DIVISOR) > known && lost.len() > 1 {
+        let confirmed = lost.is_subset(&suspicion.0);
+        suspicion.0 = lost;
         if !confirmed && known >= MASS_LOSS_DIVISOR {
-            return events;
+            return (events, false);
         }
     } else {
         suspicion.0.clear();
@@ -162,7 +164,8 @@ pub fn table(
         Event::EntryVanished(seen::EntryVanished { table, entry })
     }));
     // An item whose entry the listing shows under its mark is not missed, whatever the state knew before.
-    let mut shown: Vec<Tuple> = entries.iter().filter_map(ListedEntry::tuple).collect();
+    let marked = |entry: &ListedEntry| Some((entry.tuple()?, Mark::parse(&entry.name)?.allocation));
+    let mut shown: Vec<(Tuple, AllocationId)> = entries.iter().filter_map(marked).collect();
     shown.sort_unstable();
     let missed: Vec<(u64, u64)> = state
         .absence_matters(id, &missing, began.seq, began.machine_ms)
@@ -170,7 +173,10 @@ pub fn table(
         .filter(|(generation, entry)| !in_flight(*generation, entry.as_ref()))
         .filter(|(generation, entry)| match entry {
             Some(entry) => missing.binary_search(entry).is_ok(),
-            None => state.tuple_of(*generation).is_none_or(|tuple| shown.binary_search(&tuple).is_err()),
+            None => {
+                let item = state.tuple_of(*generation).zip(state.allocation_of(*generation));
+                item.is_none_or(|item| shown.binary_search(&item).is_err())
+            }
         })
         .map(|(generation, _)| generation.into())
         .collect();
@@ -178,13 +184,15 @@ pub fn table(
         let (table, generations) = (id.as_str().to_owned(), generations.to_vec());
         events.push(Event::EntriesMissed(seen::EntriesMissed { table, began_ms: began.machine_ms, generations }));
     }
-    events
+    (events, true)
 }
 
 fn same(state: &State, known: &Listed, entry: &ListedEntry) -> bool {
     match known {
         Listed::Ours(allocation, generation) => {
-            state.shows(*allocation, *generation, entry.tuple(), status(entry.status))
+            // Who renames an entry takes it over: without our mark it is no longer ours.
+            let marked = Mark::parse(&entry.name).is_some_and(|mark| mark.allocation == *allocation);
+            marked && state.shows(*allocation, *generation, entry.tuple(), status(entry.status))
         }
         Listed::Stray(stray) => {
             let seen = observation(&TableId::from(""), entry);

@@ -201,7 +201,8 @@ impl Controller {
             && self.lists.is_empty()
             && self.state.agenda().is_empty();
         let done = |(_, pod): (&PodUid, &crate::machine::state::Pod)| match pod.standing() {
-            Standing::Allocated(_) | Standing::Refused(_) | Standing::Waiting { queue: Some(_), .. } => true,
+            Standing::Allocated(id) => self.state.allocation(*id).is_some_and(|allocation| allocation.is_published()),
+            Standing::Refused(_) | Standing::Waiting { queue: Some(_), .. } => true,
             Standing::Waiting { reason, .. } => *reason == crate::machine::demand::WaitReason::OtherController,
             Standing::Open => !pod.is_served(),
         };
@@ -299,6 +300,13 @@ impl Controller {
     fn begin_term(&mut self, now: Now, term: u64) {
         let holder = self.identity.holder.clone();
         let predecessor = self.lease.predecessor();
+        let (before, known) = (self.lease.term_before(), self.state.term());
+        let other = predecessor.is_some_and(|(journal, ..)| journal != self.identity.journal);
+        if self.identity.rebased.is_none() && (before > known || (other && known > 0)) {
+            let reason =
+                format!("the lease had reached term {before}, this journal only term {known}: others led meanwhile");
+            self.identity.rebased = Some(reason);
+        }
         self.emit(now, Event::TermStarted(control::TermStarted { term, holder, predecessor }));
         if let Some(reason) = self.identity.rebased.take() {
             self.emit(now, Event::Rebased(control::Rebased { reason }));
@@ -325,7 +333,12 @@ impl Controller {
             return;
         }
         if highest > self.state.term() {
-            return self.stop(Stop::TermBehind { seen: highest, ours: self.state.term() });
+            // What was met is made durable first: the next term rises above it.
+            self.append(now);
+            if self.appending.is_none() {
+                self.stop(Stop::TermBehind { seen: highest, ours: self.state.term() });
+            }
+            return;
         }
         self.decide(now);
         self.read_what_is_due(now);

@@ -50,7 +50,7 @@ impl fmt::Display for Phase {
 #[must_use]
 pub const fn effect_word(effect: &Effect) -> &'static str {
     match effect {
-        Effect::WriteClaim(_) => "claim",
+        Effect::WriteClaim(..) => "claim",
         Effect::WriteStatus(_) => "status",
         Effect::ReleaseClaim { .. } => "release",
         Effect::DropClaim { .. } => "drop",

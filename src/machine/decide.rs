@@ -10,10 +10,7 @@ mod repair;
 use crate::machine::demand::{Demand, RefusalReason, ReleaseReason, WaitReason, bounded};
 use crate::machine::event::{Event, decided, timer};
 use crate::machine::identity::{AllocationId, EntryId, PodKey, PodUid, Stamp, TableId};
-use crate::machine::state::{Listed, Phase, Pod, Standing, State, StrangeClaim, Subject, Timer};
-
-/// A claim's term may be at most this far above ours and still be believed (design.md §5).
-const CLAIM_TERM_LEAD_MAX: u64 = 1_000;
+use crate::machine::state::{Listed, Phase, Pod, Standing, State, StrangeClaim, Subject, TERM_LEAD_MAX, Timer};
 
 impl State {
     /// The next decision that is due, if any. The caller makes it a record, folds it, and asks again.
@@ -62,11 +59,9 @@ impl State {
         if strange.ghost {
             return None;
         }
-        if self.rebuilding
-            && let Some(recovered) = self.recover(key, strange)
-        {
-            // Its table must have been read, or it would be taken for unbound.
-            return Some(Event::Recovered(recovered));
+        if self.rebuilding {
+            // What cannot be believed stands for something that we do not know: without history nothing is deleted.
+            return self.recover(key, strange).map(Event::Recovered);
         }
         let held_by_us = self.by_name.get(key).is_some_and(|id| <(u64, u64)>::from(*id) == claim.allocation);
         (!held_by_us).then(|| {
@@ -92,7 +87,9 @@ impl State {
                 hold.and_then(|hold| hold.owner).is_none()
             })
         };
-        let believed = claim.allocation.0 <= self.term.saturating_add(CLAIM_TERM_LEAD_MAX)
+        let pod = self.pods.get(&PodUid::from(claim.pod.as_str()));
+        let believed = claim.allocation.0 <= self.term.saturating_add(TERM_LEAD_MAX)
+            && pod.is_none_or(|pod| pod.key == *key)
             && !claim.items.is_empty()
             && claim.items.iter().all(|item| within(item) && free(item))
             && !self.by_name.contains_key(key)

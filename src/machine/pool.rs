@@ -234,6 +234,8 @@ pub enum PassedOver {
     FewerFree = 2,
     /// Usable, but the wants do not fit.
     NoRoom = 3,
+    /// Usable and as free as the chosen one, but configured later.
+    ConfiguredLater = 4,
 }
 
 /// The EIP and ports chosen.
@@ -262,7 +264,7 @@ pub fn choose(eips: &[Eip], wants: &[Want]) -> Option<Choice> {
         .collect();
     order.sort_by_key(|(free, position, _)| (std::cmp::Reverse(*free), *position));
     let mut no_room = Vec::new();
-    for (_, _, eip) in order {
+    for (free, _, eip) in order {
         let Some(ports) = eip.pick(wants) else {
             no_room.push(eip.address);
             continue;
@@ -270,6 +272,7 @@ pub fn choose(eips: &[Eip], wants: &[Want]) -> Option<Choice> {
         let why = |other: &Eip| match (other.usable, no_room.contains(&other.address)) {
             (false, _) => PassedOver::NotUsable,
             (true, true) => PassedOver::NoRoom,
+            (true, false) if other.free(wants) == free => PassedOver::ConfiguredLater,
             (true, false) => PassedOver::FewerFree,
         };
         let others = eips.iter().filter(|other| other.address != eip.address);

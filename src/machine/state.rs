@@ -20,7 +20,9 @@ mod wants;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use crate::machine::identity::{AllocationId, GatewayId, Generation, PodKey, PodUid, Protocol, TableId, VSwitchId};
+use crate::machine::identity::{
+    AllocationId, EntryId, GatewayId, Generation, PodKey, PodUid, Protocol, TableId, VSwitchId,
+};
 use crate::machine::intent::Agenda;
 use crate::machine::probe::Map;
 
@@ -30,6 +32,9 @@ pub use parts::{
     Address, Allocation, Claim, Entry, Gateway, Hold, Item, Listed, Phase, Place, Pod, PoolEntry, PortBreak, Published,
     RefusedClass, Settings, Standing, StrangeClaim, Stray, Subject, Table, Timer,
 };
+
+/// A claim's or mark's term may be at most this far above ours and still be believed (design.md §5): anybody can write one.
+pub(crate) const TERM_LEAD_MAX: u64 = 1_000;
 
 /// Everything known and decided.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +62,7 @@ pub struct State {
     pub(crate) routes: Map<VSwitchId, Vec<GatewayId>>,
     pub(crate) gateways: Map<GatewayId, Gateway>,
     /// EIPs that an `Any` entry occupies as a whole.
-    pub(crate) occupied: BTreeSet<Ipv4Addr>,
+    pub(crate) occupied: BTreeSet<(Ipv4Addr, EntryId)>,
     pub(crate) gateway_by_eip: Map<Ipv4Addr, GatewayId>,
     pub(crate) tables: Map<TableId, Table>,
 
@@ -70,6 +75,8 @@ pub struct State {
     pub(crate) marking: BTreeSet<PodUid>,
     /// Pods that wait for something else than room, or are refused for want of a gateway.
     pub(crate) undecided: BTreeSet<PodUid>,
+    /// Allocations whose pods ask for ports that they do not have yet.
+    pub(crate) lacking: BTreeSet<AllocationId>,
     pub(crate) holds: Map<(Ipv4Addr, Protocol, u16), Hold>,
     pub(crate) claims: Map<PodKey, StrangeClaim>,
 
@@ -102,6 +109,13 @@ impl State {
     #[must_use]
     pub const fn machine_ms(&self) -> u64 {
         self.machine_ms
+    }
+
+    /// A term was met outside, in a claim or a mark.
+    pub(crate) fn meet_term(&mut self, term: u64) {
+        if term <= self.term.saturating_add(TERM_LEAD_MAX) {
+            self.term_seen = self.term_seen.max(term);
+        }
     }
 
     /// What is to be brought about.

@@ -14,8 +14,8 @@ use crate::ports::cluster::{Mapping, PodMark, Publication};
 /// One change to bring about. Carried out twice, late or after a crash, it does no harm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Write the claim.
-    WriteClaim(Box<Mapping>),
+    /// Write the claim: create the PodDNAT, or write over the one of that allocation, or of that UID where it is known.
+    WriteClaim(Box<Mapping>, Option<Box<str>>),
     /// Write or withdraw the status.
     WriteStatus(Box<Publication>),
     /// Delete the PodDNAT of an allocation and take our finalizer off.

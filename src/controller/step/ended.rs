@@ -76,7 +76,12 @@ impl Controller {
                 pause = Some(None);
                 self.emit(now, Event::DeleteUnknown(outcome::DeleteUnknown { table: table_name, entry, code }));
             }
-            Ended::Refused(_) => pause = Some(Some(DENIED_MS)),
+            Ended::Refused(_) => {
+                // Only somebody else can lift it, and the table's other entries need not wait for that.
+                self.barrier.written(table);
+                self.lanes.ended(table, machine_ms, None);
+                return self.again.put_off(intent.clone(), machine_ms, Some(DENIED_MS));
+            }
             Ended::Again { after_ms, .. } => pause = Some(after_ms),
             Ended::Created(_) | Ended::Claimed { .. } => {}
         }

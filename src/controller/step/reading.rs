@@ -13,7 +13,7 @@ impl Controller {
     pub(super) fn read_what_is_due(&mut self, now: Now) {
         let machine_ms = self.machine(now);
         let survey = || ListRequest::Survey {
-            vswitches: self.vswitches_met.iter().cloned().collect(),
+            vswitches: self.vswitches_met.iter().cloned().chain(self.state.vswitches_known()).collect(),
             gateways: self.state.gateways_configured(),
         };
         for request in self.barrier.due(&self.state, machine_ms, survey) {
@@ -136,10 +136,13 @@ impl Controller {
             during.iter().any(concerns)
         };
         let mut suspicion: Suspicion = self.suspicions.remove(table).unwrap_or_default();
-        let events = relist::table(&self.state, table, entries, began, &mut suspicion, &written);
+        let (events, believed) = relist::table(&self.state, table, entries, began, &mut suspicion, &written);
         self.suspicions.insert(table.clone(), suspicion);
         for event in events {
             self.emit(now, event);
+        }
+        if !believed {
+            return;
         }
         let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         if self.state.is_awaited(table) {

@@ -187,7 +187,10 @@ impl Controller {
     /// The effect of an intent with all its parameters; `None` where nothing need be sent.
     fn effect_of(&self, intent: &Intent) -> Option<Effect> {
         match intent {
-            Intent::WriteClaim { allocation, .. } => self.mapping(*allocation).map(|m| Effect::WriteClaim(Box::new(m))),
+            Intent::WriteClaim { allocation, .. } => {
+                let uid = self.state.allocation(*allocation)?.claim_uid().map(Into::into);
+                self.mapping(*allocation).map(|mapping| Effect::WriteClaim(Box::new(mapping), uid))
+            }
             Intent::Publish { allocation, .. } => self.publication(*allocation, true),
             Intent::Withdraw { allocation } => self.publication(*allocation, false),
             Intent::ReleaseClaim { allocation } => {

@@ -34,7 +34,7 @@ impl State {
         };
         let table_id = gateway.table.as_ref()?;
         let table = self.tables.get(table_id)?;
-        if never_fits(&gateway.eips, table, wants) {
+        if !pool::could_fit(&gateway.eips, wants) {
             return Some(refusal(uid, RefusalReason::NeverFits, &format!("{} entries", wants.len())));
         }
         let arrival = pod.arrival?;
@@ -172,9 +172,4 @@ enum NoGateway {
     NoneOnRoute,
     /// The gateway has no EIP that can be used.
     NoUsableEip,
-}
-
-fn never_fits(eips: &[Eip], table: &Table, wants: &[Want]) -> bool {
-    let needed = u32::try_from(wants.len()).unwrap_or(u32::MAX);
-    !pool::could_fit(eips, wants) || table.limit.is_some_and(|limit| needed > limit)
 }

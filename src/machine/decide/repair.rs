@@ -67,7 +67,10 @@ impl State {
             Event::QuotaLearned(decided::QuotaLearned { table, entries })
         };
         if allocation.items.iter().any(refused) {
-            return Some(if table.limit == Some(entries) { release() } else { learned(Some(entries)) });
+            if table.limit != Some(entries) {
+                return Some(learned(Some(entries)));
+            }
+            return Some(drop_refused(id, allocation).unwrap_or_else(release));
         }
         let limit = table.limit?;
         let present = |item: &Item| matches!(item.entry, Entry::Present { .. });
@@ -76,8 +79,7 @@ impl State {
         }
         let unsent = allocation.items.iter().all(|item| item.entry == Entry::Planned && !item.touched);
         let count = u32::try_from(allocation.items.len()).unwrap_or(u32::MAX);
-        let probe = entries == limit && table.committed <= limit.saturating_add(count);
-        (unsent && !probe && table.committed > limit && entries.saturating_add(count) > limit).then(release)
+        (unsent && !allocation.probe && table.committed > limit && entries.saturating_add(count) > limit).then(release)
     }
 
     /// The pod asks for other ports than before: what stays keeps its numbers.
@@ -181,6 +183,18 @@ impl State {
             other => Some(other),
         }
     }
+}
+
+/// A mapping that players know keeps what it has: only the entries that the table did not take go, and wait for room.
+fn drop_refused(id: AllocationId, allocation: &Allocation) -> Option<Event> {
+    let refused = |item: &&Item| matches!(item.entry, Entry::Refused { class: RefusedClass::Quota, .. });
+    let stays = allocation.items.iter().any(|item| !item.leaving && matches!(item.entry, Entry::Present { .. }));
+    (allocation.established && stays).then(|| {
+        let dropped =
+            allocation.items.iter().filter(refused).map(|item| (item.want.internal, item.want.protocol.number()));
+        let (dropped, added) = (dropped.collect(), Vec::new());
+        Event::ItemsChanged(decided::ItemsChanged { allocation: id.into(), dropped, added })
+    })
 }
 
 fn regenerate(

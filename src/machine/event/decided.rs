@@ -49,7 +49,8 @@ pub struct Allocated {
     pub fixed: bool,
     /// The mapped ports, in the order asked.
     pub items: Vec<Item>,
-    /// EIPs that were passed over and why: 1 not usable, 2 fewer free ports, 3 no room.
+    /// EIPs that were passed over and why: 1 not usable, 2 fewer free ports, 3 no room, 4 as many free
+    /// ports and configured later.
     pub passed_over: Vec<(Ipv4Addr, u8)>,
 }
 

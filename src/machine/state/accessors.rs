@@ -79,6 +79,12 @@ impl Allocation {
         self.phase == Phase::Live
     }
 
+    /// The PodDNAT's status shows its entries as they are wanted.
+    #[must_use]
+    pub fn is_published(&self) -> bool {
+        self.published == super::Published::Content(self.revision)
+    }
+
     /// Why nothing is published: a word and a sentence.
     #[must_use]
     pub const fn words(&self) -> (&'static str, &'static str) {

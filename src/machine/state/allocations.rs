@@ -58,6 +58,8 @@ impl State {
             claim_deleting: false,
             revision: self.seq,
             published: if claimed { Published::Unknown } else { Published::Nothing },
+            established: claimed,
+            probe: self.tables.get(&TableId::from(body.table.as_str())).is_some_and(|table| table.probing),
             retries: 0,
             retry_ms: None,
             held: Vec::new(),
@@ -69,7 +71,6 @@ impl State {
                 && let Some(table) = self.tables.get_mut(table)
             {
                 table.queue.remove(&arrival);
-                table.probing = false;
             }
             pod.standing = Standing::Allocated(id);
             self.undecided.remove(&uid);
@@ -79,6 +80,7 @@ impl State {
         self.worklist.insert(Subject::Allocation(id));
         if claimed {
             self.adopt_strays(id);
+            self.end_rebuild();
         }
         self.refresh_allocation(id);
         Ok(())
@@ -90,6 +92,7 @@ impl State {
             self.by_generation.insert(item.generation, id);
         }
         let table = self.tables.or_default(allocation.table.clone());
+        table.probing = false;
         table.committed = table.committed.saturating_add(u32::try_from(allocation.items.len()).unwrap_or(u32::MAX));
         self.by_name.insert(allocation.key.clone(), id);
         self.by_ip.or_default(allocation.ip).insert(id);
@@ -315,6 +318,7 @@ impl State {
         let unsettled = self.unsettled.iter().copied().map(Subject::Allocation);
         self.worklist.extend(unsettled);
         self.worklist.insert(Subject::Queue(id.clone()));
+        self.wake_undecided();
     }
 
     /// Sets what is known of an item's entry, with everything that is counted by it. A leaving item that is gone leaves.
@@ -377,6 +381,7 @@ impl State {
         self.agenda.replace(&mut allocation.held, Vec::new(), self.seq);
         self.digest.remove(allocation.hashed);
         self.unsettled.remove(&id);
+        self.lacking.remove(&id);
         if let Some(due) = allocation.retry_ms {
             self.timers.remove(&(due, Timer::Retry(id)));
         }
@@ -421,6 +426,7 @@ impl State {
                 marked: true,
                 stale: false,
                 deleted: false,
+                deleted_ms: 0,
                 held: Vec::new(),
             };
             self.put_stray(&allocation.table, entry, stray);

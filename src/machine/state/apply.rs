@@ -55,7 +55,10 @@ impl State {
             Event::PoolConfigured(body) => self.pool_configured(body),
             Event::TermStarted(body) => self.term_started(body.term),
             Event::Rebased(_) => self.rebuilding = true,
-            Event::ClusterRead(_) => self.cluster_read = true,
+            Event::ClusterRead(_) => {
+                self.cluster_read = true;
+                self.end_rebuild();
+            }
             Event::TableOpened(body) => self.table_opened(&body.table.as_str().into()),
             Event::DigestTaken(body) if body.version == super::DIGEST_VERSION && body.digest != self.digest() => {
                 return Err("its digest is not the state's");
@@ -158,7 +161,6 @@ impl State {
         self.term = term;
         self.term_seen = self.term_seen.max(term);
         self.cluster_read = false;
-        self.rebuilding = false;
         self.pools_announced.clear();
         self.allocations_decided = 0;
         self.generations_decided = 0;

@@ -202,17 +202,29 @@ impl State {
     pub(super) fn claim_seen(&mut self, seen: &seen::ClaimSeen) {
         let key = PodKey::new(seen.namespace.as_str(), seen.name.as_str());
         if let Some(claim) = &seen.claim {
-            self.term_seen = self.term_seen.max(claim.allocation.0);
+            self.meet_term(claim.allocation.0);
         }
         let ours = self.by_name.get(&key).copied();
         let named = seen.claim.as_ref().map(|claim| AllocationId::from(claim.allocation));
+        let known = |id: &AllocationId| self.allocations.get(id).and_then(|allocation| allocation.claim_uid.clone());
+        let edited = ours.as_ref().and_then(known).is_some_and(|(uid, _)| *uid == *seen.uid);
         match (ours, named) {
             (Some(id), Some(named)) if id == named => self.own_claim_seen(id, seen),
+            (Some(id), _) if edited => {
+                // Somebody edited the annotation of ours: it is written back.
+                if let Some(allocation) = self.allocations.get_mut(&id) {
+                    allocation.claim = Claim::Absent;
+                }
+                self.own_claim_seen(id, seen);
+            }
             (_, _) => {
                 let ghost = self.claims.get(&key).is_some_and(|claim| claim.ghost && *claim.uid == *seen.uid);
                 let held = self.claims.remove(&key).map(|claim| claim.held).unwrap_or_default();
                 let (uid, claim) = (seen.uid.as_str().into(), seen.claim.clone());
-                self.claims.insert(key.clone(), StrangeClaim { uid, claim, published: seen.published, ghost, held });
+                self.claims.insert(
+                    key.clone(),
+                    StrangeClaim { uid, since: self.seq, claim, published: seen.published, ghost, held },
+                );
                 self.refresh_claim(&key);
                 self.worklist.insert(Subject::Claim(key.clone()));
                 self.wake_name(&key);
@@ -225,8 +237,9 @@ impl State {
             // A claim that is being deleted ends the allocation; decide reads this.
             allocation.claim_deleting = seen.deleting;
             allocation.claim_uid = Some((seen.uid.as_str().into(), self.seq));
-            if allocation.published == Published::Unknown && !seen.published {
-                allocation.published = Published::Nothing;
+            if allocation.published == Published::Nothing && seen.published {
+                // A write whose answer was lost, or is still to come.
+                allocation.published = Published::Unknown;
             }
         }
         self.refresh_allocation(id);
@@ -295,6 +308,7 @@ impl State {
         self.refresh_pod(uid);
         self.wake_pod(uid);
         if let Some(Standing::Allocated(id)) = self.pods.get(uid).map(|pod| pod.standing.clone()) {
+            self.refresh_allocation(id);
             self.worklist.insert(Subject::Allocation(id));
         }
     }

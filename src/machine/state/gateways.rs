@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::machine::event::{control, seen};
-use crate::machine::identity::{GatewayId, Protocol, TableId, UidHash};
+use crate::machine::identity::{EntryId, GatewayId, Protocol, TableId, UidHash};
 use crate::machine::pool::{Eip, Range};
 use crate::machine::state::{Address, Place, PoolEntry, PortBreak, Settings, State, Subject};
 
@@ -96,11 +96,11 @@ impl State {
     }
 
     /// An `Any` entry took the whole of an address, or left it.
-    pub(super) fn occupy(&mut self, address: Ipv4Addr, occupied: bool) {
+    pub(super) fn occupy(&mut self, address: Ipv4Addr, entry: &EntryId, occupied: bool) {
         if occupied {
-            self.occupied.insert(address);
+            self.occupied.insert((address, entry.clone()));
         } else {
-            self.occupied.remove(&address);
+            self.occupied.remove(&(address, entry.clone()));
         }
         if let Some(id) = self.gateway_by_eip.get(&address).cloned() {
             self.lay_out(&id);
@@ -120,7 +120,7 @@ impl State {
             let mut covered: Vec<_> = bound.into_iter().filter(|(address, _, _)| named(address)).collect();
             covered.sort_by_key(|(address, _, _)| entry.eips.iter().position(|eip| eip == address));
             for (address, usable, snat) in covered {
-                let usable = usable && !self.occupied.contains(&address);
+                let usable = usable && !self.occupied.iter().any(|(occupied, _)| *occupied == address);
                 if eips.iter().any(|eip| eip.address == address) {
                     continue;
                 }
@@ -142,7 +142,10 @@ impl State {
             }
         }
         for eip in &before {
-            self.gateway_by_eip.remove(&eip.address);
+            // It may have been bound to another gateway meanwhile.
+            if self.gateway_by_eip.get(&eip.address) == Some(id) {
+                self.gateway_by_eip.remove(&eip.address);
+            }
         }
         for eip in &eips {
             self.gateway_by_eip.insert(eip.address, id.clone());

@@ -44,6 +44,7 @@ impl State {
     pub(super) fn published(&mut self, id: AllocationId, published: Published) {
         if let Some(allocation) = self.allocations.get_mut(&id) {
             allocation.published = published;
+            allocation.established |= matches!(published, Published::Content(_));
             let pod = allocation.pod.clone();
             self.refresh_pod(&pod);
         }
@@ -134,6 +135,7 @@ impl State {
         match listed {
             Some(Listed::Stray(stray)) => {
                 stray.deleted = acknowledged;
+                stray.deleted_ms = self.machine_ms;
                 self.refresh_stray(table, entry);
             }
             Some(Listed::Ours(id, generation)) => {

@@ -171,6 +171,8 @@ pub struct Stray {
     pub(crate) stale: bool,
     /// Our deletion of it was acknowledged.
     pub(crate) deleted: bool,
+    /// Machine time of that.
+    pub(crate) deleted_ms: u64,
     pub(crate) held: Vec<Intent>,
 }
 
@@ -195,6 +197,10 @@ pub struct Allocation {
     /// Content of the claim and status: the sequence number of the last decision that changed it.
     pub(crate) revision: u64,
     pub(crate) published: Published,
+    /// It has been published once: players may know it.
+    pub(crate) established: bool,
+    /// It was decided beyond the table's known limit, to find out whether that still holds.
+    pub(crate) probe: bool,
     pub(crate) retries: u32,
     /// Machine time at which what was refused may be decided again.
     pub(crate) retry_ms: Option<u64>,
@@ -341,6 +347,8 @@ pub struct Hold {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StrangeClaim {
     pub(crate) uid: Box<str>,
+    /// The event of its last observation.
+    pub(crate) since: u64,
     pub(crate) claim: Option<crate::machine::event::seen::Claim>,
     pub(crate) published: bool,
     /// It stands for nothing and is being deleted.

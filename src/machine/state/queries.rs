@@ -67,7 +67,8 @@ impl State {
             let (uid, since) = allocation.claim_uid.as_ref()?;
             (*since <= at).then_some((&allocation.key, uid.as_ref()))
         });
-        ours.chain(self.claims.iter().map(|(key, claim)| (key, claim.uid.as_ref())))
+        let strange = self.claims.iter().filter(move |(_, claim)| claim.since <= at);
+        ours.chain(strange.map(|(key, claim)| (key, claim.uid.as_ref())))
     }
 
     /// Pods that were known at an event and have not been seen since.
@@ -87,7 +88,7 @@ impl State {
         same || ours.is_some_and(|(id, allocation)| {
             let named = seen.claim.as_ref().is_some_and(|claim| AllocationId::from(claim.allocation) == id);
             let uid = allocation.claim_uid.as_ref().is_some_and(|(uid, _)| **uid == *seen.uid);
-            let status = seen.published || allocation.published != super::Published::Unknown;
+            let status = !seen.published || allocation.published != super::Published::Nothing;
             named && uid && status && allocation.claim_deleting == seen.deleting
         })
     }
@@ -164,6 +165,19 @@ impl State {
         match self.tables.get(table)?.entries.get(entry)? {
             super::Listed::Ours(allocation, _) => Some(*allocation),
             super::Listed::Stray(_) => None,
+        }
+    }
+
+    /// Whether our deletion of a listed entry was acknowledged.
+    #[must_use]
+    pub fn is_going(&self, table: &TableId, entry: &crate::machine::identity::EntryId) -> bool {
+        match self.tables.get(table).and_then(|table| table.entries.get(entry)) {
+            Some(super::Listed::Stray(stray)) => stray.deleted,
+            Some(super::Listed::Ours(id, generation)) => {
+                let item = self.allocations.get(id).and_then(|allocation| allocation.item(*generation));
+                item.is_some_and(|item| matches!(item.entry, Entry::Deleting { acknowledged: true, .. }))
+            }
+            None => false,
         }
     }
 

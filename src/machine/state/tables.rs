@@ -41,7 +41,7 @@ impl State {
         let mark = Mark::parse(&body.name).filter(|mark| self.settings.as_ref().is_some_and(|s| mark.is_of(s.cluster)));
         if let Some(mark) = &mark {
             let term = mark.generation.0.term.max(mark.allocation.0.term);
-            self.term_seen = self.term_seen.max(term);
+            self.meet_term(term);
         }
         let item = mark.as_ref().and_then(|mark| self.item_of(mark, &table, body));
         let before = self.tables.or_default(table.clone()).entries.remove(&id);
@@ -117,6 +117,7 @@ impl State {
             marked,
             stale: false,
             deleted: false,
+            deleted_ms: 0,
             held: Vec::new(),
         };
         self.put_stray(table, id, stray);
@@ -135,7 +136,7 @@ impl State {
             self.change_hold(external, |hold| hold.strangers = hold.strangers.saturating_add(1));
         }
         if stray.is_any() {
-            self.occupy(stray.external_ip, true);
+            self.occupy(stray.external_ip, id, true);
         }
         if let Some(table) = self.tables.get_mut(table_id) {
             table.entries.insert(id.clone(), Listed::Stray(Box::new(stray)));
@@ -150,9 +151,14 @@ impl State {
         table.committed = table.committed.saturating_sub(1);
         table.strays_going.remove(id);
         for external in stray.external() {
-            table.strays_external.remove(&external);
+            // Another entry may have taken its place.
+            if table.strays_external.get(&external) == Some(id) {
+                table.strays_external.remove(&external);
+            }
         }
-        if let Some(internal) = stray.internal() {
+        if let Some(internal) = stray.internal()
+            && table.strays_internal.get(&internal) == Some(id)
+        {
             table.strays_internal.remove(&internal);
         }
         for external in stray.external() {
@@ -168,7 +174,7 @@ impl State {
             self.worklist.insert(Subject::Allocation(owner));
         }
         if stray.is_any() {
-            self.occupy(stray.external_ip, false);
+            self.occupy(stray.external_ip, id, false);
         }
         self.worklist.insert(Subject::Queue(table_id.clone()));
         self.refresh_table(table_id);
@@ -219,6 +225,13 @@ impl State {
             }
         }
         for id in self.tables.get(&table).map(|table| table.strays_going.clone()).unwrap_or_default() {
+            let listed = self.tables.get_mut(&table).and_then(|table| table.entries.get_mut(&id));
+            if let Some(Listed::Stray(stray)) = listed
+                && body.began_ms >= stray.deleted_ms.saturating_add(ABSENCE_INTERVAL_MS)
+            {
+                // Acknowledged, and not carried out for a long time: again.
+                stray.deleted = false;
+            }
             self.refresh_stray(&table, &id);
         }
     }
@@ -232,6 +245,23 @@ impl State {
         self.worklist.insert(Subject::Queue(id.clone()));
         self.worklist.extend(self.unsettled.iter().copied().map(Subject::Allocation));
         self.wake_undecided();
+        self.end_rebuild();
+    }
+
+    /// The state is rebuilt when everything has been read and each claim that names an allocation has its allocation. A
+    /// term that ends before leaves the rebuild to the next one.
+    pub(super) fn end_rebuild(&mut self) {
+        let open = |table: &TableId| self.tables.get(table).is_some_and(|table| table.open);
+        let claimed = |claim: &super::StrangeClaim| claim.claim.is_some() && !claim.ghost;
+        if self.rebuilding
+            && self.cluster_read
+            && !self.gateways_configured().is_empty()
+            && self.gateways_configured().iter().all(|id| self.gateways.contains_key(id))
+            && self.tables_needed().iter().all(open)
+            && !self.claims.iter().any(|(_, claim)| claimed(claim))
+        {
+            self.rebuilding = false;
+        }
     }
 
     pub(super) fn table_gone(&mut self, id: &TableId) {

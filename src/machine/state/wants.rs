@@ -38,6 +38,17 @@ impl State {
                 table.awaited.remove(&(id, generation));
             }
         }
+        let wants = |pod: &Pod| match &pod.demand {
+            Demand::On { wants, .. } => wants.clone(),
+            Demand::Off | Demand::Kept | Demand::Refused(_) => Vec::new(),
+        };
+        let wanted = self.pods.get(&pod).map(wants).unwrap_or_default();
+        let has = |want| self.allocations.get(&id).is_some_and(|a| a.items.iter().any(|item| item.want == want));
+        if wanted.into_iter().all(has) {
+            self.lacking.remove(&id);
+        } else {
+            self.lacking.insert(id);
+        }
         self.refresh_table(&table_id);
         self.refresh_pod(&pod);
         if let Some(ip) = self.allocations.get(&id).filter(|allocation| allocation.has_left()).map(|a| a.ip) {

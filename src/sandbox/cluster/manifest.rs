@@ -109,7 +109,7 @@ impl Reader<'_> {
             }
             _ => {
                 let reason = "the simulated cluster takes Deployment, StatefulSet, Pod, Namespace and List only";
-                faults.note(&kind, reason, "take the document out, or run on a real cluster with --kubeconfig");
+                faults.note(&kind, reason, "take the document out");
                 return None;
             }
         };

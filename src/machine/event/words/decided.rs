@@ -42,6 +42,7 @@ fn passed(why: u8) -> String {
     match why {
         1 => "not usable".to_owned(),
         2 => "fewer free ports".to_owned(),
+        4 => "as many free ports, configured later".to_owned(),
         3 => "no room".to_owned(),
         number => format!("reason {number}, which this build does not know"),
     }
