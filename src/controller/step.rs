@@ -302,9 +302,10 @@ impl Controller {
         let predecessor = self.lease.predecessor();
         let (before, known) = (self.lease.term_before(), self.state.term());
         let other = predecessor.is_some_and(|(journal, ..)| journal != self.identity.journal);
-        if self.identity.rebased.is_none() && (before > known || (other && known > 0)) {
+        let met = before.max(self.state.term_seen());
+        if self.identity.rebased.is_none() && (met > known || (other && known > 0)) {
             let reason =
-                format!("the lease had reached term {before}, this journal only term {known}: others led meanwhile");
+                format!("term {met} was reached outside, this journal knows only term {known}: others led meanwhile");
             self.identity.rebased = Some(reason);
         }
         self.emit(now, Event::TermStarted(control::TermStarted { term, holder, predecessor }));

@@ -212,7 +212,7 @@ reasons! {
         /// The pod lists our gate but asks for nothing.
         5 NotRequested = "the pod asks for no mapping",
         /// Annotations are left that keep an allocation.
-        6 Kept = "pod-dnat is gone but other annotations keep the mapping; remove all of them to end it",
+        6 Kept = "the annotations no longer ask for a mapping that can be read, so the one there is kept; correct them, or remove all of them to end it",
     }
 }
 

@@ -43,8 +43,8 @@ impl State {
             Ok(choice) if first => {
                 Some(Event::Allocated(self.plan(uid, pod, (gateway_id, table_id), (ip, place), (wants, fixed), choice)))
             }
-            // Others came first: they have the next room.
-            Ok(_) => Some(wait(uid, WaitReason::NoFreePorts, Some(table_id), wants.len())),
+            // Others came first: they have the next room, and what they wait for is what this one waits for.
+            Ok(_) => Some(wait(uid, self.head_waits_for(table), Some(table_id), wants.len())),
             Err(reason) => Some(wait(uid, reason, Some(table_id), wants.len())),
         }
     }
@@ -57,6 +57,14 @@ impl State {
         let Demand::On { wants, fixed } = &pod.demand else { return None };
         let event = self.decide_demand(uid, pod, wants, *fixed)?;
         (!super::says_again(pod, &event)).then_some(event)
+    }
+
+    fn head_waits_for(&self, table: &Table) -> WaitReason {
+        let head = table.queue.first_key_value().and_then(|(_, uid)| self.pods.get(uid));
+        match head.map(|pod| &pod.standing) {
+            Some(Standing::Waiting { reason, .. }) => *reason,
+            Some(Standing::Open | Standing::Refused(_) | Standing::Allocated(_)) | None => WaitReason::NoFreePorts,
+        }
     }
 
     /// What stands in the way of any allocation, whatever room there is.

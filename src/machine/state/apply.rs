@@ -55,10 +55,7 @@ impl State {
             Event::PoolConfigured(body) => self.pool_configured(body),
             Event::TermStarted(body) => self.term_started(body.term),
             Event::Rebased(_) => self.rebuilding = true,
-            Event::ClusterRead(_) => {
-                self.cluster_read = true;
-                self.end_rebuild();
-            }
+            Event::ClusterRead(_) => self.cluster_read(),
             Event::TableOpened(body) => self.table_opened(&body.table.as_str().into()),
             Event::DigestTaken(body) if body.version == super::DIGEST_VERSION && body.digest != self.digest() => {
                 return Err("its digest is not the state's");
@@ -155,6 +152,11 @@ impl State {
             _ => return Err("it is not an outcome or a timer"),
         }
         Ok(())
+    }
+
+    fn cluster_read(&mut self) {
+        self.cluster_read = true;
+        self.end_rebuild();
     }
 
     fn term_started(&mut self, term: u64) {
