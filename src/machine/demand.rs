@@ -225,6 +225,8 @@ pub struct Note {
     pub reason: u8,
     /// The allocation, where the phase has one; else zero.
     pub allocation: AllocationId,
+    /// What exactly is said: the revision of the mapping, or the hash of what was refused; else zero.
+    pub content: u64,
 }
 
 impl Note {
@@ -234,7 +236,12 @@ impl Note {
     /// A note that has a phase only.
     #[must_use]
     pub const fn of(phase: Phase) -> Self {
-        Self { phase, reason: 0, allocation: AllocationId(crate::machine::identity::Stamp { term: 0, n: 0 }) }
+        Self {
+            phase,
+            reason: 0,
+            allocation: AllocationId(crate::machine::identity::Stamp { term: 0, n: 0 }),
+            content: 0,
+        }
     }
 
     /// The word and the sentence of the reason, or of the phase where it has none.

@@ -294,6 +294,12 @@ pub struct Mark {
 pub struct UidHash(u64);
 
 impl UidHash {
+    /// The hash as a number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
     /// Hashes a UID.
     #[must_use]
     pub fn of(uid: &str) -> Self {
@@ -324,8 +330,7 @@ impl Mark {
             allocation: AllocationId(parts.next()?.parse().ok()?),
             generation: Generation(parts.next()?.parse().ok()?),
         };
-        // Only the one spelling that we write is ours: a padded or signed number was typed by somebody else.
-        (parts.next().is_none() && mark.to_string() == name).then_some(mark)
+        parts.next().is_none().then_some(mark)
     }
 
     /// Whether this mark was made for that cluster.
@@ -348,12 +353,16 @@ impl fmt::Display for Mark {
     }
 }
 
+// Only the one spelling that we write is ours: a padded, signed or upper-case number was typed by somebody else.
+
 fn parse_hash(text: &str) -> Option<UidHash> {
-    (text.len() == MARK_HASH_DIGITS).then(|| u64::from_str_radix(text, 16).ok().map(UidHash)).flatten()
+    let ours = text.len() == MARK_HASH_DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    ours.then(|| u64::from_str_radix(text, 16).ok().map(UidHash)).flatten()
 }
 
 fn decimal(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    let ours = text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
+    ours.then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ impl Outside {
                 self.record(Event::ClaimGone(seen::ClaimGone { namespace, name, uid: uid.as_ref().into() }));
             }
             Intent::MarkPod { pod, note } => {
-                let note = (note.phase.number(), note.reason, note.allocation.into());
+                let note = (note.phase.number(), note.reason, note.allocation.into(), note.content);
                 self.record(Event::PodMarked(outcome::PodMarked { pod: pod.as_str().into(), note }));
             }
         }

@@ -124,7 +124,7 @@ impl Controller {
                 Some(Event::ClaimReleased(outcome::ClaimReleased { allocation: (*allocation).into() }))
             }
             (Intent::MarkPod { pod, note }, Ended::Done) => {
-                let note = (note.phase.number(), note.reason, note.allocation.into());
+                let note = (note.phase.number(), note.reason, note.allocation.into(), note.content);
                 Some(Event::PodMarked(outcome::PodMarked { pod: pod.as_str().to_owned(), note }))
             }
             (Intent::MarkPod { pod, .. }, Ended::Unknown { .. }) => {

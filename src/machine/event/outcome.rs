@@ -53,8 +53,8 @@ pub struct StatusWithdrawn {
 pub struct PodMarked {
     /// The pod.
     pub pod: String,
-    /// [`crate::machine::demand::Note`] as numbers: phase, reason, allocation.
-    pub note: (u8, u8, (u64, u64)),
+    /// [`crate::machine::demand::Note`] as numbers: phase, reason, allocation, content.
+    pub note: (u8, u8, (u64, u64), u64),
 }
 
 /// Kind 66, version 1.

@@ -174,10 +174,10 @@ impl State {
 
     pub(super) fn pod_marked(&mut self, body: &outcome::PodMarked) -> Result<(), &'static str> {
         let uid = PodUid::from(body.pod.as_str());
-        let (phase, reason, allocation) = body.note;
+        let (phase, reason, allocation, content) = body.note;
         let phase = demand::Phase::from_number(phase).ok_or("its phase is unknown")?;
         if let Some(pod) = self.pods.get_mut(&uid) {
-            pod.noted = Note { phase, reason, allocation: allocation.into() };
+            pod.noted = Note { phase, reason, allocation: allocation.into(), content };
             pod.noted_unsure = false;
             self.refresh_pod(&uid);
             self.refresh_allocation_of(&uid);

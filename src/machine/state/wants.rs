@@ -4,7 +4,7 @@
 //! withdrawn, each entry seen once more and deleted by id, its absence proven, then the claim.
 
 use crate::machine::demand::{Demand, Note, Phase as NotePhase, WaitReason};
-use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId};
+use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId, UidHash};
 use crate::machine::intent::Intent;
 use crate::machine::state::{
     Allocation, Claim, Entry, Item, Phase, Pod, Published, RefusedClass, Standing, State, StrangeClaim, Table,
@@ -116,11 +116,18 @@ impl State {
                     (false, _) if silent => return Note::SILENT,
                     (false, _) => NotePhase::Pending,
                 };
-                Note { allocation: *id, ..Note::of(phase) }
+                let content = allocation.filter(|_| ready).map_or(0, |allocation| allocation.revision);
+                Note { allocation: *id, content, ..Note::of(phase) }
             }
             Standing::Waiting { reason: WaitReason::GatewayNotRead, .. } if silent => Note::SILENT,
             Standing::Waiting { reason, .. } => Note { reason: reason.number(), ..Note::of(NotePhase::Waiting) },
-            Standing::Refused(reason) => Note { reason: reason.number(), ..Note::of(NotePhase::Refused) },
+            Standing::Refused(reason) => {
+                let content = match &pod.demand {
+                    Demand::Refused(refusal) => UidHash::of(&refusal.detail).number(),
+                    Demand::Off | Demand::Kept | Demand::On { .. } => 0,
+                };
+                Note { reason: reason.number(), content, ..Note::of(NotePhase::Refused) }
+            }
             Standing::Open if pod.gate && matches!(pod.demand, Demand::Off) => Note::of(NotePhase::NotRequested),
             Standing::Open if silent => Note::SILENT,
             Standing::Open if matches!(pod.demand, Demand::Off) => Note::SILENT,
@@ -139,12 +146,17 @@ pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool)
     }
     let complete = live && allocation.all_available();
     let content = Published::Content(allocation.revision);
+    // What a new leader has not looked for yet may be there: players are not sent away for not knowing.
+    let unseen = |item: &&Item| !item.leaving && matches!(item.entry, Entry::Unknown { looked: false, .. });
+    let in_doubt = live && allocation.items.iter().any(|item| unseen(&item));
     match (complete, allocation.published) {
         (true, published) if current && published != content => {
             wanted.push(Intent::Publish { allocation: id, revision: allocation.revision });
         }
-        (false, Published::Content(_) | Published::Unknown) => wanted.push(Intent::Withdraw { allocation: id }),
-        (true, _) | (false, Published::Nothing) => {}
+        (false, Published::Content(_) | Published::Unknown) if !in_doubt => {
+            wanted.push(Intent::Withdraw { allocation: id });
+        }
+        (true, _) | (false, _) => {}
     }
     for item in &allocation.items {
         wanted.extend(intent_of(id, allocation, item, current, quiet));

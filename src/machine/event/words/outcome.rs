@@ -48,11 +48,11 @@ pub(super) fn status_unknown(body: &StatusUnknown) -> String {
 }
 
 pub(super) fn pod_marked(body: &PodMarked) -> String {
-    let (number, reason, allocation) = body.note;
+    let (number, reason, allocation, _content) = body.note;
     let Some(phase) = Phase::from_number(number) else {
         return format!("the pod with UID {} carries note {number}, which this build does not know", body.pod);
     };
-    let note = Note { phase, reason, allocation: allocation.into() };
+    let note = Note { phase, reason, allocation: allocation.into(), content: 0 };
     let (word, sentence) = note.words();
     let why = if word == phase.word() { String::new() } else { format!("{word}: ") };
     let about = if allocation == (0, 0) { String::new() } else { format!(" for allocation {}", stamp(allocation)) };

@@ -183,7 +183,7 @@ fn outcomes() -> Vec<Event> {
         Event::ClaimReleased(outcome::ClaimReleased { allocation }),
         Event::StatusWritten(outcome::StatusWritten { allocation, revision: 12 }),
         Event::StatusWithdrawn(outcome::StatusWithdrawn { allocation }),
-        Event::PodMarked(outcome::PodMarked { pod: "uid-a".into(), note: (1, 0, allocation) }),
+        Event::PodMarked(outcome::PodMarked { pod: "uid-a".into(), note: (1, 0, allocation, 0) }),
         Event::EntryCreated(outcome::EntryCreated { allocation, generation, entry: entry.clone() }),
         Event::EntryRefused(outcome::EntryRefused {
             allocation,
