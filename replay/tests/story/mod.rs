@@ -170,7 +170,7 @@ impl Story {
         self.then(60, Event::EntryCreated(created));
         self.then(500, Event::EntrySeen(entry_seen(&entry, &mark.to_string(), port, host)));
         self.then(20, Event::StatusWritten(outcome::StatusWritten { allocation, revision }));
-        self.then(20, Event::PodMarked(outcome::PodMarked { pod: uid.into(), note: (1, 0, allocation) }))
+        self.then(20, Event::PodMarked(outcome::PodMarked { pod: uid.into(), note: (1, 0, allocation, 0) }))
     }
 
     /// The pod goes, and so does its mapping.
