@@ -58,8 +58,8 @@ const ROOMS: &[Room] = &[
     Room { modules: &["executor"], ours: &["executor", "machine", "ports"], crates: Some(PURE) },
     Room { modules: &["ports"], ours: &["machine", "ports"], crates: Some(PURE) },
     Room {
-        modules: &["sandbox/vpc"],
-        ours: &["machine", "ports", "sandbox::vpc", "cloud::classes"],
+        modules: &["sandbox/vpc", "sandbox/as_list"],
+        ours: &["machine", "ports", "sandbox::as_list", "sandbox::vpc", "cloud::classes"],
         crates: Some(PURE),
     },
     Room {
@@ -67,6 +67,7 @@ const ROOMS: &[Room] = &[
         ours: &[
             "machine",
             "ports",
+            "sandbox::as_list",
             "sandbox::cluster",
             "sandbox::vpc",
             "cluster::pod",

@@ -157,7 +157,8 @@ impl Checker {
     }
 }
 
-/// At the end: each served pod is mapped or waits for room, and the tables hold what is published and what others made.
+/// At rest the tables hold what is published and what others made, and nothing else. That each pod is published, refused or
+/// waits for room is what rest means: `Controller::is_settled`.
 pub fn converged(world: &World, checker: &mut Checker) {
     let vpc = world.vpc.borrow();
     let tables: Vec<TableId> = vpc.world().gateways.iter().map(|gateway| gateway.table.clone()).collect();

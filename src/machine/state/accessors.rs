@@ -73,12 +73,6 @@ impl Allocation {
         self.items.iter().filter(|item| !item.leaving)
     }
 
-    /// Its entries are to exist.
-    #[must_use]
-    pub fn is_live(&self) -> bool {
-        self.phase == Phase::Live
-    }
-
     /// The PodDNAT's status shows its entries as they are wanted.
     #[must_use]
     pub fn is_published(&self) -> bool {

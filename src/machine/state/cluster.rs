@@ -14,11 +14,6 @@ impl State {
         self.pods.get(&PodUid::from(seen.uid.as_str())).is_some_and(|pod| pod.seen == fingerprint(seen))
     }
 
-    /// The pods known, by UID.
-    pub fn pod_uids(&self) -> impl Iterator<Item = &PodUid> {
-        self.pods.iter().map(|(uid, _)| uid)
-    }
-
     /// Whether a pod concerns us: it asks, or has asked and is still known, or its name has an allocation or a claim.
     #[must_use]
     pub fn concerns(&self, seen: &seen::PodSeen) -> bool {

@@ -3,7 +3,7 @@
 //! The order of effects of design.md §5 is this file. Up: claim, entries, status, note on the pod. Down: status and note
 //! withdrawn, each entry seen once more and deleted by id, its absence proven, then the claim.
 
-use crate::machine::demand::{Demand, Note, Phase as NotePhase, WaitReason};
+use crate::machine::demand::{Demand, Note, Phase as NotePhase, WaitReason, Want};
 use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId, UidHash};
 use crate::machine::intent::Intent;
 use crate::machine::state::{
@@ -38,21 +38,25 @@ impl State {
                 table.awaited.remove(&(id, generation));
             }
         }
-        let wants = |pod: &Pod| match &pod.demand {
-            Demand::On { wants, .. } => wants.clone(),
-            Demand::Off | Demand::Kept | Demand::Refused(_) => Vec::new(),
-        };
-        let wanted = self.pods.get(&pod).map(wants).unwrap_or_default();
-        let has = |want| self.allocations.get(&id).is_some_and(|a| a.items.iter().any(|item| item.want == want));
-        if wanted.into_iter().all(has) {
-            self.lacking.remove(&id);
-        } else {
+        if self.lacks(id, &pod) {
             self.lacking.insert(id);
+        } else {
+            self.lacking.remove(&id);
         }
         self.refresh_table(&table_id);
         self.refresh_pod(&pod);
         if let Some(ip) = self.allocations.get(&id).filter(|allocation| allocation.has_left()).map(|a| a.ip) {
             self.wake_ip(ip);
+        }
+    }
+
+    /// The pod asks for ports that the allocation does not have.
+    fn lacks(&self, id: AllocationId, pod: &PodUid) -> bool {
+        let (Some(pod), Some(allocation)) = (self.pods.get(pod), self.allocations.get(&id)) else { return false };
+        let has = |want: &Want| allocation.items.iter().any(|item| item.want == *want);
+        match &pod.demand {
+            Demand::On { wants, .. } => !wants.iter().all(has),
+            Demand::Off | Demand::Kept | Demand::Refused(_) => false,
         }
     }
 

@@ -44,6 +44,7 @@ use self::workloads::Workload;
 use crate::cluster::poddnat::PodDnat;
 use crate::machine::event::seen::{ClaimSeen, PodSeen};
 use crate::machine::identity::PodKey;
+use crate::sandbox::as_list;
 use crate::sandbox::vpc::Cidr;
 
 /// What a cluster is made with.
@@ -293,26 +294,6 @@ impl Model {
         if !pods && !claims {
             self.ending.remove(namespace);
         }
-    }
-}
-
-/// A map whose keys are no strings, saved as a list: JSON has no other keys.
-mod as_list {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer, K: Serialize, V: Serialize>(
-        map: &BTreeMap<K, V>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(map)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>, K: Deserialize<'de> + Ord, V: Deserialize<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<K, V>, D::Error> {
-        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Model, as_list};
+use super::Model;
 use crate::ports::cluster::PodMark;
+use crate::sandbox::as_list;
 
 /// How long an Event is kept after it was last said: kube-apiserver's `--event-ttl`, 1 h.
 const KEPT_MS: u64 = 3_600_000;

@@ -43,6 +43,7 @@ use self::rng::{MILLION, Rng};
 use self::table::{Forwarding, Seq};
 use self::tokens::Tokens;
 use crate::machine::identity::{EntryId, GatewayId, TableId};
+use crate::sandbox::as_list;
 
 /// More requests than anybody makes between two saves of a model.
 const REQUESTS_UNSAVED_MAX: u64 = 1 << 32;
@@ -346,26 +347,6 @@ fn strikes(kind: FaultKind, request: &Request) -> bool {
         FaultKind::LostReply | FaultKind::LostRequest | FaultKind::Throttling | FaultKind::InternalError => true,
         FaultKind::LateEffect | FaultKind::Conflict => request.mutates(),
         FaultKind::ReadLag => matches!(request, Request::DescribeForwardTableEntries { .. }),
-    }
-}
-
-/// A map whose keys are no strings, saved as a list: JSON has no other keys.
-mod as_list {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer, K: Serialize, V: Serialize>(
-        map: &BTreeMap<K, V>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(map)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>, K: Deserialize<'de> + Ord, V: Deserialize<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<K, V>, D::Error> {
-        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
     }
 }
 
