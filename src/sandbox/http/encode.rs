@@ -75,7 +75,8 @@ fn set(body: &mut Value, name: &str, value: Value) {
 }
 
 fn entry(shown: ShownEntry) -> Value {
-    let ShownEntry { entry, gateway } = shown;
+    let status = shown.status();
+    let ShownEntry { entry, gateway, odd_status: _ } = shown;
     let spec = entry.spec;
     json!({
         "ForwardEntryId": entry.id.as_str(),
@@ -87,7 +88,7 @@ fn entry(shown: ShownEntry) -> Value {
         "InternalIp": spec.internal_ip,
         "InternalPort": spec.internal_port.to_string(),
         "IpProtocol": spec.protocol.as_str(),
-        "Status": entry.status.as_str(),
+        "Status": status,
     })
 }
 
@@ -108,7 +109,7 @@ fn gateway(world: &World, shown: ShownGateway) -> Value {
         "Description": "",
         "RegionId": world.region,
         "VpcId": world.vpc,
-        "Status": shown.status.as_str(),
+        "Status": shown.status(),
         "BusinessStatus": "Normal",
         "NetworkType": "internet",
         "NatType": "Enhanced",
@@ -151,7 +152,7 @@ fn eip(world: &World, shown: ShownEip) -> Value {
     json!({
         "AllocationId": shown.allocation,
         "IpAddress": shown.address,
-        "Status": shown.status.as_str(),
+        "Status": shown.status(),
         "InstanceId": shown.gateway.as_ref().map_or("", |gateway| gateway.as_str()),
         "InstanceType": if bound { "Nat" } else { "" },
         "InstanceRegionId": if bound { world.region.as_str() } else { "" },

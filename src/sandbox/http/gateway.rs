@@ -96,15 +96,11 @@ impl Gateway {
             return Err(decode::unsupported("Format"));
         }
         if value("AccessKeyId") != Some(self.access_key.as_str()) {
-            return Err(Refusal::new(404, "InvalidAccessKeyId.NotFound", "Specified access key is not found."));
+            return Err(Refusal::access_key_unknown());
         }
         let sent_ms = timestamp(value("Timestamp"))?;
         if sent_ms.abs_diff(wall_ms) > SKEW_MAX_MS {
-            return Err(Refusal::new(
-                400,
-                "InvalidTimeStamp.Expired",
-                "Specified time stamp or date value is expired.",
-            ));
+            return Err(Refusal::timestamp_expired());
         }
         if value("SignatureMethod") != Some("HMAC-SHA1") || value("SignatureVersion") != Some("1.0") {
             let message = "The request signature does not conform to Aliyun standards.";

@@ -43,10 +43,6 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// The longest sleep until the model's next moment, so that a clock that was set is noticed.
 const NAP_MAX: Duration = Duration::from_secs(1);
 
-/// What `x-ratelimit-user` says with a refusal for flow control. Its unit is documented nowhere (aliyun-api.md §1), so
-/// the number is small enough to be waited for in every unit.
-const THROTTLING_HINT: &str = "Limit:100,Remain:0,TimeLeft:5";
-
 /// What the simulated cloud is to be.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -269,6 +265,7 @@ impl<C: Clock> Cloud<C> {
         let mut room = self.lock();
         let now_ms = room.model_ms(&self.clock);
         let region = room.vpc.world().region.clone();
+        let hint_ms = room.vpc.behaviour().throttle_hint_ms;
         let checked = self
             .gateway
             .check(method, &parameters, self.clock.wall_ms(), &mut room.nonces)
@@ -280,16 +277,16 @@ impl<C: Clock> Cloud<C> {
                 let spoken = answer.map(|answer| match answer {
                     Ok(answer) => {
                         let body = encode::answer(room.vpc.world(), &request, answer, &request_id);
-                        Spoken { status: 200, throttled: false, body }
+                        Spoken { status: 200, time_left: None, body }
                     }
-                    Err(refusal) => Spoken::refusal(&refusal, &request_id, &common),
+                    Err(refusal) => Spoken::refusal(&refusal, &request_id, &common, hint_ms),
                 });
                 (spoken, request.mutates())
             }
             Err(refusal) => {
                 let parameters = gateway::own_parameters(parameters);
                 let request_id = room.vpc.note_refused(now_ms, common.action(), parameters, &refusal);
-                (Some(Spoken::refusal(&refusal, &request_id, &common)), false)
+                (Some(Spoken::refusal(&refusal, &request_id, &common, hint_ms)), false)
             }
         };
         let written = room.write_down(&self.clock, mutates);
@@ -326,15 +323,16 @@ impl Room {
 /// What the caller hears.
 struct Spoken {
     status: u16,
-    throttled: bool,
+    /// What a refusal for flow control says of when to come again, in milliseconds.
+    time_left: Option<u64>,
     body: Value,
 }
 
 impl Spoken {
-    fn refusal(refusal: &Refusal, request_id: &str, common: &Common) -> Self {
+    fn refusal(refusal: &Refusal, request_id: &str, common: &Common, hint_ms: Option<u64>) -> Self {
         Self {
             status: refusal.status,
-            throttled: refusal.code.contains("Throttling"),
+            time_left: hint_ms.filter(|_| refusal.code.contains("Throttling")),
             body: encode::refusal(refusal, request_id, common.product()),
         }
     }
@@ -352,7 +350,7 @@ async fn answer<C: Clock>(
         Ok(_) => {}
         Err(_) => return response(StatusCode::PAYLOAD_TOO_LARGE, Body::empty()),
     }
-    let Some(Spoken { status, throttled, body }) = cloud.attend(head.method.as_str(), parameters) else {
+    let Some(Spoken { status, time_left, body }) = cloud.attend(head.method.as_str(), parameters) else {
         line.cut();
         return response(StatusCode::SERVICE_UNAVAILABLE, Body::empty());
     };
@@ -360,8 +358,9 @@ async fn answer<C: Clock>(
     let mut response = response(status, Body::from(body.to_string()));
     let json = HeaderValue::from_static("application/json;charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
-    if throttled {
-        response.headers_mut().insert("x-ratelimit-user", HeaderValue::from_static(THROTTLING_HINT));
+    if let Some(ms) = time_left {
+        let hint = HeaderValue::try_from(format!("Limit:100,Remain:0,TimeLeft:{ms}"));
+        hint.into_iter().for_each(|hint| drop(response.headers_mut().insert("x-ratelimit-user", hint)));
     }
     response
 }

@@ -1,6 +1,6 @@
 //! Whether an entry may be created: every rule of aliyun-api.md §2 that can be judged without the account's history.
 
-use super::faults::Behaviour;
+use super::behaviour::Behaviour;
 use super::refusal::Refusal;
 use super::request::{IpProtocol, NewEntry, Ports};
 use super::table::{Clash, Forwarding, Seq};

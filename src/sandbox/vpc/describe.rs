@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use super::refusal::Refusal;
 use super::reply::{Answer, Numbered, Part, ShownEip, ShownEntry, ShownGateway, ShownIp};
 use super::request::{EntryFilter, PageSpec, PartSpec, Request};
-use super::table::{Forwarding, cut};
+use super::rng;
+use super::table::{Forwarding, Past, bounds, cut};
+use super::tally::{Incident, Tally};
 use super::world::{Eip, Interface, NatGateway, Route, World};
 use crate::machine::identity::{EniId, GatewayId, TableId, VSwitchId};
 
@@ -23,19 +25,52 @@ const INTERFACES: (u32, u32) = (500, 10);
 /// The most values of a numbered list parameter (aliyun-api.md §1.9).
 const LIST_MAX: usize = 100;
 
-/// Answers a listing. `view_ms` is the moment that listings of entries show; `None` is now.
+/// What a listing of entries shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// The table as it is.
+    Now,
+    /// The table as it was at that moment.
+    Past(u64),
+    /// Each entry as it was at one of two moments, as the salt says.
+    Patchy {
+        /// The later moment.
+        newer_ms: u64,
+        /// The earlier one.
+        older_ms: u64,
+        /// By which each entry chooses.
+        salt: u64,
+    },
+    /// The table as it is, the page begun so many entries too late, or too early where negative.
+    Shifted(isize),
+}
+
+/// What a listing shows besides what it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Show {
+    /// Of entries.
+    pub(super) view: View,
+    /// Statuses that no page names, in the places that this salt says.
+    pub(super) odd_words: Option<u64>,
+}
+
+/// Answers a listing, and says what was wrong with what it showed.
 pub(super) fn answer(
     world: &World,
     forwarding: &Forwarding,
     request: &Request,
-    view_ms: Option<u64>,
+    show: Show,
+    tally: &mut Tally,
 ) -> Result<Option<Answer>, Refusal> {
+    let word = |place| show.odd_words.and_then(|salt| odd_word(salt, place));
     Ok(Some(match request {
         Request::CreateForwardEntry { .. } | Request::DeleteForwardEntry { .. } => return Ok(None),
         Request::DescribeForwardTableEntries { table, gateway, filter, page } => {
             check_page(*page, PAGE_MAX)?;
             let gateway = listed_gateway(world, table.as_ref(), gateway.as_ref())?;
-            Answer::Entries(entries(forwarding, gateway, filter, *page, view_ms))
+            let mut shown = entries(forwarding, gateway, filter, *page, show.view, tally);
+            shown.items.iter_mut().zip(0..).for_each(|(entry, place)| entry.odd_status = word(place));
+            Answer::Entries(shown)
         }
         Request::DescribeNatGateways { vpc, gateway, zone, page } => {
             check_page(*page, PAGE_MAX)?;
@@ -43,7 +78,9 @@ pub(super) fn answer(
                 is(vpc.as_ref(), &world.vpc) && is(gateway.as_ref(), &shown.id) && is(zone.as_ref(), &shown.zone)
             };
             let shown = world.gateways.iter().filter(wanted).map(|gateway| shown_gateway(forwarding, gateway));
-            Answer::Gateways(numbered(shown, *page))
+            let mut shown = numbered(shown, *page);
+            shown.items.iter_mut().zip(0..).for_each(|(gateway, place)| gateway.odd_status = word(place));
+            Answer::Gateways(shown)
         }
         Request::DescribeEipAddresses { gateway, addresses, allocations, page } => {
             check_page(*page, LONG_PAGE_MAX)?;
@@ -54,7 +91,9 @@ pub(super) fn answer(
                     && (addresses.is_empty() || addresses.contains(&eip.address))
                     && (allocations.is_empty() || allocations.contains(&eip.allocation))
             };
-            Answer::Eips(numbered(eips(world).filter(wanted), *page))
+            let mut shown = numbered(eips(world).filter(wanted), *page);
+            shown.items.iter_mut().zip(0..).for_each(|(eip, place)| eip.odd_status = word(place));
+            Answer::Eips(shown)
         }
         Request::DescribeRouteTableList { vpc, route_table, page } => {
             check_page(*page, PAGE_MAX)?;
@@ -97,15 +136,40 @@ fn entries(
     gateway: Option<&NatGateway>,
     filter: &EntryFilter,
     page: PageSpec,
-    view_ms: Option<u64>,
+    view: View,
+    tally: &mut Tally,
 ) -> Numbered<ShownEntry> {
     let Some(gateway) = gateway else { return Numbered { items: Vec::new(), total: 0, page } };
-    let (items, total) = match view_ms {
-        None => forwarding.page(&gateway.table, filter, page),
-        Some(at_ms) => forwarding.past_page(&gateway.table, filter, page, at_ms),
+    let (from, size) = bounds(page);
+    let mut past = |moment: &dyn Fn(u64) -> u64| {
+        let Past { shown, omitted, gone_shown } = forwarding.past(&gateway.table, filter, moment);
+        tally.add(Incident::EntryOmitted, omitted);
+        tally.add(Incident::GoneShown, gone_shown);
+        cut(shown.into_iter(), from, size)
     };
-    let items = items.into_iter().map(|entry| ShownEntry { entry, gateway: gateway.id.clone() }).collect();
-    Numbered { items, total: count(total), page }
+    let (items, total) = match view {
+        View::Now => forwarding.page(&gateway.table, filter, from, size),
+        View::Past(at_ms) => past(&|_| at_ms),
+        View::Patchy { newer_ms, older_ms, salt } => {
+            past(&|seq| if rng::mix(salt ^ seq) % 2 == 0 { newer_ms } else { older_ms })
+        }
+        View::Shifted(by) => {
+            let shifted = forwarding.page(&gateway.table, filter, from.saturating_add_signed(by), size);
+            let rightly = forwarding.page(&gateway.table, filter, from, size);
+            tally.add(Incident::PageShifted, usize::from(shifted != rightly));
+            shifted
+        }
+    };
+    let shown = |entry| ShownEntry { entry, gateway: gateway.id.clone(), odd_status: None };
+    Numbered { items: items.into_iter().map(shown).collect(), total: count(total), page }
+}
+
+/// A status that no page names, or none: about every second item has one, the first always.
+fn odd_word(salt: u64, place: u64) -> Option<&'static str> {
+    const WORDS: [&str; 3] = ["Modifying", "Suspended", "Migrating"];
+    let drawn = rng::mix(salt ^ place);
+    let word = usize::try_from(drawn >> 1).ok().and_then(|at| WORDS.get(at.checked_rem(WORDS.len())?)).copied();
+    word.filter(|_| place == 0 || drawn % 2 == 0)
 }
 
 fn shown_gateway(forwarding: &Forwarding, gateway: &NatGateway) -> ShownGateway {
@@ -122,6 +186,7 @@ fn shown_gateway(forwarding: &Forwarding, gateway: &NatGateway) -> ShownGateway 
         vswitch: gateway.vswitch.clone(),
         zone: gateway.zone.clone(),
         ips: ips.collect(),
+        odd_status: None,
     }
 }
 
@@ -132,6 +197,7 @@ fn eips(world: &World) -> impl Iterator<Item = ShownEip> + '_ {
         status: eip.status,
         locked: eip.locked,
         gateway: gateway.cloned(),
+        odd_status: None,
     };
     let bound = world
         .gateways
@@ -203,7 +269,8 @@ fn is<T: PartialEq>(wanted: Option<&T>, value: &T) -> bool {
 }
 
 fn numbered<T>(listing: impl Iterator<Item = T>, page: PageSpec) -> Numbered<T> {
-    let (items, total) = cut(listing, page);
+    let (from, size) = bounds(page);
+    let (items, total) = cut(listing, from, size);
     Numbered { items, total: count(total), page }
 }
 

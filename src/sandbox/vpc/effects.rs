@@ -1,10 +1,11 @@
 //! What requests do to entries, at once and later.
 
 use super::rng::{self, MILLION};
+use super::strike::{Pending, Way};
 use super::table::EntryStatus;
 use super::{
-    Done, Due, Effect, EffectLine, Entry, GatewayStatus, LedgerLine, NewEntry, Outcome, Refusal, Request, Vpc,
-    admission,
+    Done, Due, Effect, EffectLine, Entry, GatewayStatus, Incident, LedgerLine, NewEntry, Outcome, Refusal, Request,
+    Vpc, admission,
 };
 use crate::machine::identity::{EntryId, TableId};
 
@@ -21,8 +22,18 @@ impl Vpc {
         Ok(())
     }
 
-    pub(super) fn create(&mut self, spec: NewEntry, token: Option<String>, request_id: &str) -> EntryId {
-        let available_ms = self.now_ms.saturating_add(self.behaviour.pending_ms);
+    pub(super) fn create(
+        &mut self,
+        spec: NewEntry,
+        token: Option<String>,
+        request_id: &str,
+        pending: Pending,
+    ) -> EntryId {
+        let available_ms = match pending {
+            Pending::Usual => self.now_ms.saturating_add(self.behaviour.pending_ms),
+            Pending::For(long_ms) => self.now_ms.saturating_add(long_ms),
+            Pending::Stuck => u64::MAX,
+        };
         if let Some(gateway) = self.world.gateway_of(&spec.table) {
             self.busy.insert(gateway.id.clone(), self.now_ms.saturating_add(self.behaviour.create_conflict_ms));
         }
@@ -38,7 +49,9 @@ impl Vpc {
         let id = entry.id.clone();
         self.write(Effect::Created, &entry, Some(request_id));
         let seq = self.forwarding.insert(entry);
-        self.schedule(available_ms, Due::Available { seq, request_id: request_id.to_owned() });
+        if pending != Pending::Stuck {
+            self.schedule(available_ms, Due::Available { seq, request_id: request_id.to_owned() });
+        }
         id
     }
 
@@ -67,8 +80,17 @@ impl Vpc {
 
     pub(super) fn defer(&mut self, request: &Request, request_id: &str) -> Outcome {
         let delay_ms = self.rng.delay(self.behaviour.late_effect_max_ms);
-        let until_ms = self.now_ms.saturating_add(delay_ms);
         let taken_in = delay_ms <= TAKEN_IN_MAX_MS && self.rng.happens(MILLION / 2);
+        self.defer_by(request, request_id, delay_ms, taken_in)
+    }
+
+    pub(super) fn take_in(&mut self, request: &Request, request_id: &str) -> Outcome {
+        let delay_ms = self.rng.up_to(TAKEN_IN_MAX_MS);
+        self.defer_by(request, request_id, delay_ms, true)
+    }
+
+    fn defer_by(&mut self, request: &Request, request_id: &str, delay_ms: u64, taken_in: bool) -> Outcome {
+        let until_ms = self.now_ms.saturating_add(delay_ms);
         if taken_in && self.tokens.look_up(request, request_id) == Ok(None) {
             self.tokens.run(request, request_id, self.now_ms);
         }
@@ -96,11 +118,18 @@ impl Vpc {
     }
 
     pub(super) fn land(&mut self, request: &Request, request_id: &str) {
-        self.tokens.forget(self.now_ms, self.behaviour.token_lifetime_ms);
-        let effect = match self.perform(request, request_id, 0) {
-            Ok(Done { outcome: Outcome::Repeated { .. }, .. }) => Effect::LateRepeated,
-            Ok(_) => return,
+        self.forget_tokens();
+        let effect = match self.perform(request, request_id, Way::USUAL) {
+            Ok(Done { outcome: Outcome::Repeated { .. }, .. }) => {
+                self.tally.one(Incident::LateRepeated);
+                Effect::LateRepeated
+            }
+            Ok(_) => {
+                self.tally.one(Incident::LateLanded);
+                return;
+            }
             Err(refusal) => {
+                self.tally.one(Incident::LateRefused);
                 self.tokens.failed(request, request_id);
                 Effect::LateRefused { code: refusal.code }
             }

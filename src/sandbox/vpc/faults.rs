@@ -7,48 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::rng::{MILLION, Rng};
-
-/// How the model behaves when nothing goes wrong. Times are milliseconds of model time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Behaviour {
-    /// Entries that one forward table holds; those being deleted count until they are gone.
-    pub entry_quota: u32,
-    /// From the acknowledged creation to `Available`.
-    pub pending_ms: u64,
-    /// From the acknowledged deletion until the entry is gone.
-    pub deleting_ms: u64,
-    /// How old every listing of entries is.
-    pub read_lag_ms: u64,
-    /// A table with a Pending entry takes no other (documented until 2024, aliyun-api.md §2).
-    pub table_serialised: bool,
-    /// A second creation on one gateway within this time of the first is refused with 409 `OperationConflict`; 0: never.
-    pub create_conflict_ms: u64,
-    /// A table with a Pending entry deletes none (documented in 2026, aliyun-api.md §2).
-    pub delete_blocked_by_pending: bool,
-    /// How long the answer to a ClientToken is kept. No page says it (aliyun-api.md §1.10).
-    pub token_lifetime_ms: u64,
-    /// The longest delay of [`FaultKind::LateEffect`].
-    pub late_effect_max_ms: u64,
-    /// The oldest view that [`FaultKind::ReadLag`] shows.
-    pub read_lag_max_ms: u64,
-}
-
-impl Default for Behaviour {
-    fn default() -> Self {
-        Self {
-            entry_quota: 100,
-            pending_ms: 500,
-            deleting_ms: 500,
-            read_lag_ms: 0,
-            table_serialised: false,
-            create_conflict_ms: 0,
-            delete_blocked_by_pending: true,
-            token_lifetime_ms: 30 * 60 * 1000,
-            late_effect_max_ms: 15 * 60 * 1000,
-            read_lag_max_ms: 10_000,
-        }
-    }
-}
+use super::trouble::{Spell, Trouble};
+use crate::machine::identity::GatewayId;
 
 /// One way of going wrong. At most one strikes a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -66,13 +26,38 @@ pub enum FaultKind {
     Conflict,
     /// 500 `InternalError`, applied or not, or 503 `ServiceUnavailable`, not applied.
     InternalError,
-    /// An old view. Listings of entries.
+    /// The table as it was a while ago. Listings of entries.
     ReadLag,
+    /// The answer to its ClientToken is forgotten at once, also one from before: the request is judged as if it were the
+    /// first, and so is each that repeats it. Requests that change something.
+    ForgottenToken,
+    /// No answer; it is taken in and done, or refused, within 10 s. Until then each that repeats it hears
+    /// `LastTokenProcessing`. Requests that change something.
+    StillRunning,
+    /// Not applied: 400 `IdempotentParameterMismatch`, although the parameters are equal or the token is new. Requests
+    /// that change something.
+    TokenMismatch,
+    /// The entry stays Pending for up to [`super::Behaviour::pending_max_ms`]. Creations.
+    LongPending,
+    /// The entry stays Pending until [`super::Vpc::lift_pending`]. Creations.
+    StuckPending,
+    /// Each entry is shown as it is or as it was a while ago, one so and one so: new ones are missing, deleted ones are
+    /// there. Listings of entries.
+    PatchyView,
+    /// The page begins one to three entries too early or too late, as if the table had changed since the page before.
+    /// Listings of entries after their first page.
+    ShiftedPage,
+    /// Some entries have a status that no page names. Listings of entries.
+    UnknownStatus,
+    /// The gateways or EIPs have a status that no page names. Listings of these.
+    UnknownGatewayStatus,
+    /// A code that no page names, applied or not.
+    UnknownError,
 }
 
 impl FaultKind {
     /// All kinds, in the order in which they are drawn.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 17] = [
         Self::LostReply,
         Self::LostRequest,
         Self::LateEffect,
@@ -80,6 +65,16 @@ impl FaultKind {
         Self::Conflict,
         Self::InternalError,
         Self::ReadLag,
+        Self::ForgottenToken,
+        Self::StillRunning,
+        Self::TokenMismatch,
+        Self::LongPending,
+        Self::StuckPending,
+        Self::PatchyView,
+        Self::ShiftedPage,
+        Self::UnknownStatus,
+        Self::UnknownGatewayStatus,
+        Self::UnknownError,
     ];
 
     /// The name by which people ask for it.
@@ -93,6 +88,16 @@ impl FaultKind {
             Self::Conflict => "conflict",
             Self::InternalError => "internal-error",
             Self::ReadLag => "read-lag",
+            Self::ForgottenToken => "forgotten-token",
+            Self::StillRunning => "still-running",
+            Self::TokenMismatch => "token-mismatch",
+            Self::LongPending => "long-pending",
+            Self::StuckPending => "stuck-pending",
+            Self::PatchyView => "patchy-view",
+            Self::ShiftedPage => "shifted-page",
+            Self::UnknownStatus => "unknown-status",
+            Self::UnknownGatewayStatus => "unknown-gateway-status",
+            Self::UnknownError => "unknown-error",
         }
     }
 }
@@ -151,11 +156,15 @@ fn kinds() -> String {
     FaultKind::ALL.map(FaultKind::as_str).join(", ")
 }
 
-/// The rate of each kind, and how often it fired.
+/// The rate of each kind, the troubles that are under way or to come, and how often each fired.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faults {
     rates: BTreeMap<FaultKind, u32>,
     fired: BTreeMap<FaultKind, u64>,
+    #[serde(default)]
+    spells: Vec<Spell>,
+    #[serde(default)]
+    troubled: BTreeMap<Trouble, u64>,
 }
 
 impl Faults {
@@ -179,15 +188,47 @@ impl Faults {
         self.rates.insert(kind, parts);
     }
 
-    /// Ends all faults. What was fired so far stays counted, and effects that are late still land.
+    /// Lets a trouble last for a while: while several do, the one that was given first strikes.
+    pub fn trouble(&mut self, spell: Spell) {
+        self.spells.push(spell);
+    }
+
+    /// Ends a trouble, wherever it lasts.
+    pub fn lift(&mut self, trouble: Trouble) {
+        self.spells.retain(|spell| spell.trouble != trouble);
+    }
+
+    /// Ends all faults and troubles. What was fired so far stays counted, effects that are late still land, and entries
+    /// that are stuck stay so ([`super::Vpc::calm`]).
     pub fn stop(&mut self) {
         self.rates.clear();
+        self.spells.clear();
     }
 
     /// How often a kind fired.
     #[must_use]
     pub fn fired(&self, kind: FaultKind) -> u64 {
         self.fired.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// How many requests a trouble struck.
+    #[must_use]
+    pub fn troubled(&self, trouble: Trouble) -> u64 {
+        self.troubled.get(&trouble).copied().unwrap_or(0)
+    }
+
+    /// The trouble that strikes a request now, if any.
+    pub(super) fn strike(
+        &mut self,
+        now_ms: u64,
+        gateway: Option<&GatewayId>,
+        possible: impl Fn(Trouble) -> bool,
+    ) -> Option<Trouble> {
+        self.spells.retain(|spell| spell.until_ms > now_ms);
+        let struck = self.spells.iter().find(|spell| spell.lasts(now_ms, gateway) && possible(spell.trouble))?.trouble;
+        let count = self.troubled.entry(struck).or_default();
+        *count = count.saturating_add(1);
+        Some(struck)
     }
 
     /// Draws what goes wrong with one request. `possible` says which kinds can strike it.

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use super::refusal::Refusal;
 use super::request::NewEntry;
 use super::table::{Entry, EntryStatus};
-use super::world::{DEFAULT_ROUTE, Eip, EipStatus, GatewayStatus, Hop, Route};
+use super::world::{DEFAULT_ROUTE, Hop, Route};
 use super::{Effect, Vpc, admission};
 use crate::machine::identity::{EntryId, GatewayId};
 
@@ -63,59 +63,43 @@ impl Vpc {
         Ok(())
     }
 
-    /// Binds a new EIP to a gateway; whether there is such a gateway, and no such EIP yet.
-    pub fn add_eip(&mut self, gateway: &GatewayId, address: Ipv4Addr) -> bool {
-        if self.eip_mut(address).is_some() {
-            return false;
-        }
-        let Some(gateway) = self.world.gateways.iter_mut().find(|found| found.id == *gateway) else { return false };
-        gateway.eips.push(Eip::bound(format!("eip-sandbox-{address}").replace('.', "-"), address));
-        true
-    }
-
-    /// Unbinds an EIP from its gateway. It stays in the account.
+    /// Gives an entry another name and nothing else.
     ///
     /// # Errors
-    /// It is bound to no gateway, or has entries (aliyun-api.md §2).
-    pub fn remove_eip(&mut self, address: Ipv4Addr) -> Result<(), Refusal> {
-        if self.forwarding.uses(address) {
-            return Err(Refusal::eip_has_entries());
-        }
-        for gateway in &mut self.world.gateways {
-            if let Some(place) = gateway.eips.iter().position(|eip| eip.address == address) {
-                let eip = gateway.eips.remove(place);
-                self.world.spare_eips.push(Eip { status: EipStatus::Available, snat: false, ..eip });
-                return Ok(());
-            }
-        }
-        Err(Refusal::eip_not_found())
+    /// There is none of this id, or the name breaks the documented rule.
+    pub fn rename_entry(&mut self, now_ms: u64, id: &EntryId, name: impl Into<String>) -> Result<(), Refusal> {
+        let (_, entry) = self.forwarding.find(id).ok_or_else(Refusal::entry_not_found)?;
+        let spec = NewEntry { name: name.into(), ..entry.spec.clone() };
+        self.edit_entry(now_ms, id, spec)
     }
 
-    /// One EIP of the account, to lock it, to share it with SNAT, or to change its status.
-    pub fn eip_mut(&mut self, address: Ipv4Addr) -> Option<&mut Eip> {
-        let bound = self.world.gateways.iter_mut().flat_map(|gateway| &mut gateway.eips);
-        bound.chain(&mut self.world.spare_eips).find(|eip| eip.address == address)
-    }
-
-    /// Changes a gateway's status; whether there is such a gateway.
-    pub fn set_gateway_status(&mut self, gateway: &GatewayId, status: GatewayStatus) -> bool {
-        let found = self.world.gateways.iter_mut().find(|found| found.id == *gateway);
-        found.map(|found| found.status = status).is_some()
-    }
-
-    /// Deletes a gateway with its table and all entries; its EIPs stay in the account. Whether there was one.
-    pub fn remove_gateway(&mut self, now_ms: u64, gateway: &GatewayId) -> bool {
+    /// Makes a Pending entry `Available`, however long it was to stay so.
+    ///
+    /// # Errors
+    /// There is none of this id that is Pending.
+    pub fn lift_pending(&mut self, now_ms: u64, id: &EntryId) -> Result<(), Refusal> {
         self.advance(now_ms);
-        let Some(place) = self.world.gateways.iter().position(|found| found.id == *gateway) else { return false };
-        let removed = self.world.gateways.remove(place);
-        let ids: Vec<EntryId> = self.forwarding.entries(&removed.table).map(|entry| entry.id.clone()).collect();
-        for id in ids {
-            // Each was listed a moment ago, so that none can be missing.
-            drop(self.remove_entry(now_ms, &id));
-        }
-        let spare = |eip| Eip { status: EipStatus::Available, snat: false, ..eip };
-        self.world.spare_eips.extend(removed.eips.into_iter().map(spare));
-        true
+        let found = self.forwarding.find(id).filter(|(_, entry)| entry.status == EntryStatus::Pending);
+        let (seq, entry) = found.ok_or_else(Refusal::entry_not_found)?;
+        let entry = Entry { status: EntryStatus::Available, ..entry.clone() };
+        self.forwarding.set_status(seq, EntryStatus::Available, self.now_ms);
+        self.write(Effect::Available, &entry, None);
+        Ok(())
+    }
+
+    /// Makes every Pending entry `Available` that has been so for longer than is usual. Returns how many there were.
+    pub fn lift_all_pending(&mut self, now_ms: u64) -> usize {
+        self.advance(now_ms);
+        let usual_ms = self.now_ms.saturating_add(self.behaviour.pending_ms);
+        let stuck: Vec<EntryId> = self.forwarding.pending_beyond(usual_ms).map(|entry| entry.id.clone()).collect();
+        stuck.iter().filter(|id| self.lift_pending(now_ms, id).is_ok()).count()
+    }
+
+    /// From now on nothing goes wrong: faults and troubles end, and entries that are stuck become `Available`. Effects
+    /// that are late still land; what was done by hand stays.
+    pub fn calm(&mut self, now_ms: u64) {
+        self.faults.stop();
+        self.lift_all_pending(now_ms);
     }
 
     /// Points the default route of a route table at a gateway, or takes it away; whether there is such a table.

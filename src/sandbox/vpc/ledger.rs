@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::faults::FaultKind;
 use super::request::NewEntry;
+use super::trouble::Trouble;
 use crate::machine::identity::EntryId;
 
 /// One line. `at_ms` is model time.
@@ -40,6 +41,9 @@ pub struct RequestLine {
     /// What was made to go wrong.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub fault: Option<FaultKind>,
+    /// What lasted and struck it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trouble: Option<Trouble>,
 }
 
 /// What was done about a request.

@@ -8,8 +8,10 @@
 //! Deliberately absent: SNAT entries, charging, `ModifyForwardEntry` (the RAM policy does not have it), and packets.
 
 mod admission;
+mod behaviour;
 mod describe;
 mod effects;
+mod estate;
 mod faults;
 mod hand;
 mod ledger;
@@ -18,8 +20,11 @@ mod refusal;
 mod reply;
 mod request;
 pub(crate) mod rng;
+mod strike;
 mod table;
+mod tally;
 mod tokens;
+mod trouble;
 mod world;
 
 use std::collections::BTreeMap;
@@ -27,20 +32,25 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use self::faults::{Behaviour, FaultKind, FaultRate, FaultRateError, Faults};
+pub use self::behaviour::Behaviour;
+pub use self::faults::{FaultKind, FaultRate, FaultRateError, Faults};
 pub use self::ledger::{Effect, EffectLine, LedgerLine, Outcome, RequestLine, Said};
 pub use self::port::SimulatedCloud;
 pub use self::refusal::Refusal;
 pub use self::reply::{Answer, Numbered, Part, Reply, ShownEip, ShownEntry, ShownGateway, ShownIp};
 pub use self::request::{EntryFilter, IpProtocol, NewEntry, PageSpec, PartSpec, Ports, PortsError, Request};
 pub use self::table::{Entry, EntryStatus};
+pub use self::tally::Incident;
+pub use self::trouble::{Spell, Trouble};
 pub use self::world::{
     Cidr, DEFAULT_ROUTE, EIPS_MAX, Eip, EipStatus, GATEWAYS_MAX, GatewayStatus, Hop, Interface, NatGateway, Route,
     RouteTable, VSwitch, World,
 };
 
-use self::rng::{MILLION, Rng};
+use self::rng::Rng;
+use self::strike::Struck;
 use self::table::{Forwarding, Seq};
+use self::tally::Tally;
 use self::tokens::Tokens;
 use crate::machine::identity::{EntryId, GatewayId, TableId};
 use crate::sandbox::as_list;
@@ -64,6 +74,8 @@ pub struct Vpc {
     timers: u64,
     /// Until when a creation keeps a gateway busy.
     busy: BTreeMap<GatewayId, u64>,
+    #[serde(default)]
+    tally: Tally,
     #[serde(skip)]
     ledger: Vec<LedgerLine>,
 }
@@ -98,6 +110,7 @@ impl Vpc {
             due: BTreeMap::new(),
             timers: 0,
             busy: BTreeMap::new(),
+            tally: Tally::default(),
             ledger: Vec::new(),
         }
     }
@@ -109,8 +122,13 @@ impl Vpc {
         self.advance(now_ms);
         let request_id = self.next_request_id();
         let line = self.ledger.len();
-        let fault = self.faults.draw(&mut self.rng, |kind| strikes(kind, request));
-        let (outcome, answer) = self.undergo(fault, request, &request_id);
+        let struck = self.strike(request);
+        let (outcome, answer) = self.undergo(struck, request, &request_id);
+        let (fault, trouble) = match struck {
+            Struck::Not => (None, None),
+            Struck::Fault(fault) => (Some(fault), None),
+            Struck::Trouble(trouble) => (None, Some(trouble)),
+        };
         let said = answer.as_ref().map(|answer| match answer {
             Ok(_) => Said { status: 200, code: None },
             Err(refusal) => Said { status: refusal.status, code: Some(refusal.code.clone()) },
@@ -124,6 +142,7 @@ impl Vpc {
             outcome,
             reply: said,
             fault,
+            trouble,
         };
         // Nothing but this request has written to the ledger since, so the line goes before what it caused.
         self.ledger.insert(line.min(self.ledger.len()), LedgerLine::Request(arrived));
@@ -149,6 +168,7 @@ impl Vpc {
             outcome: Outcome::Refused { code: refusal.code.clone(), message: refusal.message.clone() },
             reply: Some(Said { status: refusal.status, code: Some(refusal.code.clone()) }),
             fault: None,
+            trouble: None,
         }));
         request_id
     }
@@ -165,7 +185,7 @@ impl Vpc {
             self.happen(due);
         }
         self.now_ms = self.now_ms.max(now_ms);
-        self.tokens.forget(self.now_ms, self.behaviour.token_lifetime_ms);
+        self.forget_tokens();
     }
 
     /// When [`Vpc::advance`] next changes something.
@@ -213,6 +233,20 @@ impl Vpc {
         &mut self.faults
     }
 
+    /// How often something happened since the beginning.
+    #[must_use]
+    pub fn happened(&self, incident: Incident) -> u64 {
+        self.tally.count(incident)
+    }
+
+    /// Everything that went wrong or was refused, by name, with how often it did; what never did included.
+    pub fn census(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let faults = FaultKind::ALL.into_iter().map(|kind| (kind.as_str(), self.faults.fired(kind)));
+        let troubles = Trouble::ALL.into_iter().map(|trouble| (trouble.as_str(), self.faults.troubled(trouble)));
+        let incidents = Incident::ALL.into_iter().map(|incident| (incident.as_str(), self.happened(incident)));
+        faults.chain(troubles).chain(incidents)
+    }
+
     /// The entries of a table in the order of their creation, those being deleted included.
     pub fn entries(&self, table: &TableId) -> impl Iterator<Item = &Entry> {
         self.forwarding.entries(table)
@@ -235,93 +269,9 @@ impl Vpc {
         std::mem::take(&mut self.ledger)
     }
 
-    fn undergo(
-        &mut self,
-        fault: Option<FaultKind>,
-        request: &Request,
-        request_id: &str,
-    ) -> (Outcome, Option<Result<Answer, Refusal>>) {
-        let refused = |refusal: Refusal| (outcome_of(&refusal), Some(Err(refusal)));
-        match fault {
-            None => self.attend(request, request_id, self.behaviour.read_lag_ms),
-            Some(FaultKind::LostReply) => {
-                let (outcome, _) = self.attend(request, request_id, self.behaviour.read_lag_ms);
-                (outcome, None)
-            }
-            Some(FaultKind::LostRequest) => (Outcome::Lost, None),
-            Some(FaultKind::LateEffect) => (self.defer(request, request_id), None),
-            Some(FaultKind::Throttling) => refused(Refusal::throttled()),
-            Some(FaultKind::Conflict) => {
-                let newer = self.rng.happens(MILLION / 2);
-                refused(if newer { Refusal::operation_conflict() } else { Refusal::task_conflict() })
-            }
-            Some(FaultKind::InternalError) => match self.rng.up_to(3) {
-                1 => {
-                    let (outcome, _) = self.attend(request, request_id, self.behaviour.read_lag_ms);
-                    (outcome, Some(Err(Refusal::internal_error())))
-                }
-                2 => refused(Refusal::internal_error()),
-                _ => refused(Refusal::service_unavailable()),
-            },
-            Some(FaultKind::ReadLag) => {
-                let lag_ms = self.rng.up_to(self.behaviour.read_lag_max_ms);
-                self.attend(request, request_id, self.behaviour.read_lag_ms.saturating_add(lag_ms))
-            }
-        }
-    }
-
-    fn attend(
-        &mut self,
-        request: &Request,
-        request_id: &str,
-        lag_ms: u64,
-    ) -> (Outcome, Option<Result<Answer, Refusal>>) {
-        match self.perform(request, request_id, lag_ms) {
-            Ok(Done { answer, outcome }) => (outcome, Some(Ok(answer))),
-            Err(refusal) => (outcome_of(&refusal), Some(Err(refusal))),
-        }
-    }
-
-    fn perform(&mut self, request: &Request, request_id: &str, lag_ms: u64) -> Result<Done, Refusal> {
-        match request {
-            Request::CreateForwardEntry { entry, token, dry_run } => {
-                let spec = entry;
-                self.world.gateway_of(&spec.table).ok_or_else(Refusal::table_not_found)?;
-                if let Some(entry) = self.tokens.look_up(request, request_id)? {
-                    let outcome = Outcome::Repeated { entry: Some(entry.clone()) };
-                    return Ok(Done { answer: Answer::Created(entry), outcome });
-                }
-                self.check_creation(spec)?;
-                if *dry_run {
-                    return Err(Refusal::dry_run());
-                }
-                let entry = self.create(spec.clone(), token.clone(), request_id);
-                self.tokens.done(request, entry.clone(), self.now_ms);
-                let outcome = Outcome::Done { entry: Some(entry.clone()) };
-                Ok(Done { answer: Answer::Created(entry), outcome })
-            }
-            Request::DeleteForwardEntry { table, entry, token: _ } => {
-                self.world.gateway_of(table).ok_or_else(Refusal::table_not_found)?;
-                let answer = Answer::DeletionAccepted;
-                if let Some(entry) = self.tokens.look_up(request, request_id)? {
-                    return Ok(Done { answer, outcome: Outcome::Repeated { entry: Some(entry) } });
-                }
-                self.delete(table, entry, request_id)?;
-                self.tokens.done(request, entry.clone(), self.now_ms);
-                Ok(Done { answer, outcome: Outcome::Done { entry: Some(entry.clone()) } })
-            }
-            Request::DescribeForwardTableEntries { .. }
-            | Request::DescribeNatGateways { .. }
-            | Request::DescribeEipAddresses { .. }
-            | Request::DescribeRouteTableList { .. }
-            | Request::DescribeRouteEntryList { .. }
-            | Request::DescribeNetworkInterfaces { .. } => {
-                let view_ms = (lag_ms > 0).then(|| self.now_ms.saturating_sub(lag_ms));
-                let answer = describe::answer(&self.world, &self.forwarding, request, view_ms)?;
-                let answer = answer.ok_or_else(Refusal::internal_error)?;
-                Ok(Done { answer, outcome: Outcome::Done { entry: None } })
-            }
-        }
+    fn forget_tokens(&mut self) {
+        let forgotten = self.tokens.forget(self.now_ms, self.behaviour.token_lifetime_ms);
+        self.tally.add(Incident::TokenForgotten, forgotten);
     }
 
     /// How far back a listing may look.
@@ -339,15 +289,6 @@ impl Vpc {
 
 fn outcome_of(refusal: &Refusal) -> Outcome {
     Outcome::Refused { code: refusal.code.clone(), message: refusal.message.clone() }
-}
-
-/// Which requests a fault can strike.
-fn strikes(kind: FaultKind, request: &Request) -> bool {
-    match kind {
-        FaultKind::LostReply | FaultKind::LostRequest | FaultKind::Throttling | FaultKind::InternalError => true,
-        FaultKind::LateEffect | FaultKind::Conflict => request.mutates(),
-        FaultKind::ReadLag => matches!(request, Request::DescribeForwardTableEntries { .. }),
-    }
 }
 
 #[cfg(test)]

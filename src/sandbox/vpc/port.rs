@@ -34,13 +34,20 @@ const PART_SIZE: u32 = 100;
 pub struct SimulatedCloud {
     vpc: Rc<RefCell<Vpc>>,
     now_ms: Rc<Cell<u64>>,
+    entries_per_page: u32,
 }
 
 impl SimulatedCloud {
     /// A port to that model. The clock is read when a request is sent.
     #[must_use]
     pub const fn new(vpc: Rc<RefCell<Vpc>>, now_ms: Rc<Cell<u64>>) -> Self {
-        Self { vpc, now_ms }
+        Self { vpc, now_ms, entries_per_page: PAGE_SIZE }
+    }
+
+    /// Lists entries in pages of so many, from 1 to 50, so that a table of few entries is one of several pages.
+    #[must_use]
+    pub fn paging_by(self, entries_per_page: u32) -> Self {
+        Self { entries_per_page, ..self }
     }
 
     async fn call(&self, request: Request) -> Result<Answer, CloudError> {
@@ -65,7 +72,13 @@ impl SimulatedCloud {
         match answer {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(Refusal { status, code, message })) => {
-                Err(error(class_of(action, status, &code, &message), &code, &message, &request_id))
+                let class = match class_of(action, status, &code, &message) {
+                    ErrorClass::Throttled { after_ms: _ } => {
+                        ErrorClass::Throttled { after_ms: self.vpc.borrow().behaviour().throttle_hint_ms }
+                    }
+                    other => other,
+                };
+                Err(error(class, &code, &message, &request_id))
             }
             None => Err(error(ErrorClass::Unknown, "timeout", "no answer arrived in time", "-")),
         }
@@ -109,7 +122,7 @@ impl Cloud for SimulatedCloud {
             table: Some(table.clone()),
             gateway: None,
             filter: EntryFilter::default(),
-            page: PageSpec { number: page, size: PAGE_SIZE },
+            page: PageSpec { number: page, size: self.entries_per_page },
         };
         let take =
             |answer| if let Answer::Entries(entries) = answer { Some(paged(entries, listed_entry)) } else { None };
@@ -193,6 +206,12 @@ fn chained<T, U>(part: Part<T>, listed: impl Fn(T) -> Option<U>) -> Chain<U> {
 }
 
 fn listed_entry(shown: ShownEntry) -> ListedEntry {
+    let status = match (shown.odd_status, shown.entry.status) {
+        (Some(_), _) => port::EntryStatus::Other,
+        (None, EntryStatus::Pending) => port::EntryStatus::Pending,
+        (None, EntryStatus::Available) => port::EntryStatus::Available,
+        (None, EntryStatus::Deleting) => port::EntryStatus::Deleting,
+    };
     let (entry, spec) = (shown.entry.id, shown.entry.spec);
     ListedEntry {
         id: entry,
@@ -202,11 +221,7 @@ fn listed_entry(shown: ShownEntry) -> ListedEntry {
         internal_ip: spec.internal_ip,
         internal_port: port_spec(spec.internal_port),
         protocol: spec.protocol.one(),
-        status: match shown.entry.status {
-            EntryStatus::Pending => port::EntryStatus::Pending,
-            EntryStatus::Available => port::EntryStatus::Available,
-            EntryStatus::Deleting => port::EntryStatus::Deleting,
-        },
+        status,
     }
 }
 
@@ -219,17 +234,18 @@ const fn port_spec(ports: Ports) -> PortSpec {
 }
 
 fn listed_gateway(shown: ShownGateway) -> ListedGateway {
+    let available = shown.status() == GatewayStatus::Available.as_str();
     ListedGateway {
         id: shown.id,
         table: Some(shown.table),
         zone: Some(shown.zone),
-        available: shown.status == GatewayStatus::Available,
+        available,
         snat: shown.ips.iter().filter(|ip| ip.snat).map(|ip| ip.address).collect(),
     }
 }
 
 fn listed_eip(shown: ShownEip) -> ListedEip {
-    ListedEip { address: shown.address, usable: shown.status == EipStatus::InUse && !shown.locked }
+    ListedEip { address: shown.address, usable: shown.status() == EipStatus::InUse.as_str() && !shown.locked }
 }
 
 fn listed_route_table(table: RouteTable) -> ListedRouteTable {

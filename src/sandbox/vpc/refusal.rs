@@ -95,12 +95,26 @@ refusals! {
     throttled = 400 "Throttling.User" "Request was denied due to user flow control.";
     /// Something broke inside; the request may have been applied.
     internal_error = 500 "InternalError" "The request processing has failed due to some unknown error.";
+    /// A code that no page names.
+    unheard_of = 400 "OperationSuspended.Novel" "The operation has been suspended for a reason that is not documented.";
+    /// The temporary key is past its end (its status is documented nowhere).
+    security_token_expired = 400 "InvalidSecurityToken.Expired" "Specified SecurityToken is expired.";
+    /// The AccessKeyId does not exist.
+    access_key_unknown = 404 "InvalidAccessKeyId.NotFound" "Specified access key is not found.";
+    /// The secret is another.
+    signature_mismatch = 400 "SignatureDoesNotMatch" "Specified signature is not matched with our calculation.";
+    /// The caller's clock is more than 15 minutes from ours.
+    timestamp_expired = 400 "InvalidTimeStamp.Expired" "Specified time stamp or date value is expired.";
+    /// The policy does not allow it.
+    forbidden_by_ram = 403 "Forbidden.RAM" "User not authorized to operate on the specified resource, or this API doesn't support RAM.";
     /// Nobody home.
     service_unavailable = 503 "ServiceUnavailable" "The request has failed due to a temporary failure of the server.";
     /// The route table does not exist.
     route_table_not_found = 400 "InvalidRouteTable.NotFound" "The specified route table does not exist.";
     /// NextToken of a listing of routes is not one that was given out.
     route_token_illegal = 400 "IllegalParam.NextToken" "User nextToken is illegal.";
+    /// The gateway to which an EIP is to be bound does not exist.
+    gateway_not_found = 400 "Invalid.natgwNotExist" "The specified natgateway not exist.";
     /// An EIP with entries is to be unbound.
     eip_has_entries = 400 "InvalidIpStatus.HasBeenUsedByForwardEntry" "The specified Ip has been used by forward entry.";
 }

@@ -65,6 +65,16 @@ pub struct ShownEntry {
     pub entry: Entry,
     /// NatGatewayId.
     pub gateway: GatewayId,
+    /// Shown in place of its status.
+    pub odd_status: Option<&'static str>,
+}
+
+impl ShownEntry {
+    /// Status.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        self.odd_status.unwrap_or_else(|| self.entry.status.as_str())
+    }
 }
 
 /// A gateway, as a listing shows it.
@@ -82,6 +92,16 @@ pub struct ShownGateway {
     pub zone: ZoneId,
     /// IpLists.
     pub ips: Vec<ShownIp>,
+    /// Shown in place of its status.
+    pub odd_status: Option<&'static str>,
+}
+
+impl ShownGateway {
+    /// Status.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        self.odd_status.unwrap_or_else(|| self.status.as_str())
+    }
 }
 
 /// One address in a gateway's IpLists.
@@ -123,4 +143,14 @@ pub struct ShownEip {
     pub locked: bool,
     /// The gateway that has it.
     pub gateway: Option<GatewayId>,
+    /// Shown in place of its status.
+    pub odd_status: Option<&'static str>,
+}
+
+impl ShownEip {
+    /// Status.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        self.odd_status.unwrap_or_else(|| self.status.as_str())
+    }
 }

@@ -137,6 +137,21 @@ impl NewEntry {
         }
     }
 
+    /// A mapping of a whole address (DNAT IP mapping): all three are `Any`.
+    #[must_use]
+    pub fn any(table: TableId, external_ip: Ipv4Addr, internal_ip: Ipv4Addr, name: impl Into<String>) -> Self {
+        Self {
+            table,
+            name: name.into(),
+            external_ip,
+            external_port: Ports::Any,
+            internal_ip,
+            internal_port: Ports::Any,
+            protocol: IpProtocol::Any,
+            port_break: false,
+        }
+    }
+
     /// Whether both have the same table and the same five.
     #[must_use]
     pub fn same_five(&self, other: &Self) -> bool {

@@ -76,6 +76,17 @@ pub(super) struct Forwarding {
     gone: VecDeque<(u64, Seq, Entry)>,
 }
 
+/// What a view of the past shows of a table.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Past {
+    /// The entries, in the order of their creation.
+    pub(super) shown: Vec<Entry>,
+    /// How many are there now and not shown.
+    pub(super) omitted: usize,
+    /// How many are shown and no longer there.
+    pub(super) gone_shown: usize,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Table {
     order: Vec<Seq>,
@@ -86,6 +97,17 @@ impl Forwarding {
     pub(super) fn entries(&self, table: &TableId) -> impl Iterator<Item = &Entry> {
         let order = self.tables.get(table).map_or(&[][..], |table| &table.order);
         order.iter().filter_map(|seq| self.entries.get(seq))
+    }
+
+    /// The entries of all tables.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// The Pending entries that become `Available` only after that moment.
+    pub(super) fn pending_beyond(&self, at_ms: u64) -> impl Iterator<Item = &Entry> {
+        let pending = self.tables.values().flat_map(|table| &table.pending);
+        pending.filter_map(|seq| self.entries.get(seq)).filter(move |entry| entry.available_ms > at_ms)
     }
 
     pub(super) fn get(&self, seq: Seq) -> Option<&Entry> {
@@ -128,8 +150,10 @@ impl Forwarding {
     pub(super) fn set_status(&mut self, seq: Seq, status: EntryStatus, now_ms: u64) {
         let Some(entry) = self.entries.get_mut(&seq) else { return };
         entry.status = status;
-        if status == EntryStatus::Deleting {
-            entry.deleting_ms = Some(now_ms);
+        match status {
+            EntryStatus::Pending => {}
+            EntryStatus::Available => entry.available_ms = now_ms,
+            EntryStatus::Deleting => entry.deleting_ms = Some(now_ms),
         }
         if let Some(table) = self.tables.get_mut(&entry.spec.table) {
             if status == EntryStatus::Pending {
@@ -159,36 +183,46 @@ impl Forwarding {
         Some(entry)
     }
 
-    /// One page of a table as it is now, and TotalCount. Without filters it costs the page, not the table.
-    pub(super) fn page(&self, table: &TableId, filter: &EntryFilter, page: PageSpec) -> (Vec<Entry>, usize) {
+    /// One page of a table as it is now, and TotalCount. `from` is how many items come before it. Without filters it costs
+    /// the page, not the table.
+    pub(super) fn page(&self, table: &TableId, filter: &EntryFilter, from: usize, size: usize) -> (Vec<Entry>, usize) {
         if let Some(id) = &filter.id {
             let found = self.find(id).map(|(_, entry)| entry);
             let found = found.filter(|entry| entry.spec.table == *table && filter.passes(entry));
-            return cut(found.into_iter().cloned(), page);
+            return cut(found.into_iter().cloned(), from, size);
         }
         if filter.is_empty() {
             let order = self.tables.get(table).map_or(&[][..], |table| &table.order);
-            let (from, size) = bounds(page);
             let seqs = order.iter().skip(from).take(size);
             return (seqs.filter_map(|seq| self.entries.get(seq)).cloned().collect(), order.len());
         }
-        cut(self.entries(table).filter(|entry| filter.passes(entry)).cloned(), page)
+        cut(self.entries(table).filter(|entry| filter.passes(entry)).cloned(), from, size)
     }
 
-    /// One page of a table as it was at a moment in the past, and TotalCount.
-    pub(super) fn past_page(
-        &self,
-        table: &TableId,
-        filter: &EntryFilter,
-        page: PageSpec,
-        at_ms: u64,
-    ) -> (Vec<Entry>, usize) {
-        let there = self.entries.iter().map(|(seq, entry)| (*seq, entry));
-        let gone = self.gone.iter().filter(|(removed, _, _)| *removed > at_ms).map(|(_, seq, entry)| (*seq, entry));
-        let past: BTreeMap<Seq, &Entry> =
-            there.chain(gone).filter(|(_, entry)| entry.spec.table == *table && entry.created_ms <= at_ms).collect();
-        let past = past.into_values().map(|entry| Entry { status: entry.status_at(at_ms), ..entry.clone() });
-        cut(past.filter(|entry| filter.passes(entry)), page)
+    /// A table as views of the past show it: each entry as it was when `moment` of its creation order says.
+    pub(super) fn past(&self, table: &TableId, filter: &EntryFilter, moment: impl Fn(Seq) -> u64) -> Past {
+        let there = self.entries(table).filter_map(|entry| Some((*self.ids.get(&entry.id)?, entry, u64::MAX)));
+        let gone = self.gone.iter().filter(|(_, _, entry)| entry.spec.table == *table);
+        let gone = gone.map(|(removed_ms, seq, entry)| (*seq, entry, *removed_ms));
+        let all: BTreeMap<Seq, (&Entry, u64)> =
+            there.chain(gone).map(|(seq, entry, removed_ms)| (seq, (entry, removed_ms))).collect();
+        let mut past = Past::default();
+        for (seq, (entry, removed_ms)) in all {
+            let at_ms = moment(seq);
+            let shown = Entry { status: entry.status_at(at_ms), ..entry.clone() };
+            if !filter.passes(&shown) {
+                continue;
+            }
+            match (entry.created_ms <= at_ms && at_ms < removed_ms, removed_ms == u64::MAX) {
+                (true, there) => {
+                    past.gone_shown = past.gone_shown.saturating_add(usize::from(!there));
+                    past.shown.push(shown);
+                }
+                (false, true) => past.omitted = past.omitted.saturating_add(1),
+                (false, false) => {}
+            }
+        }
+        past
     }
 
     fn put(&mut self, seq: Seq, entry: Entry) {
@@ -240,8 +274,7 @@ pub(super) fn bounds(page: PageSpec) -> (usize, usize) {
 }
 
 /// Cuts a page out of a listing, and counts the listing.
-pub(super) fn cut<T>(listing: impl Iterator<Item = T>, page: PageSpec) -> (Vec<T>, usize) {
-    let (from, size) = bounds(page);
+pub(super) fn cut<T>(listing: impl Iterator<Item = T>, from: usize, size: usize) -> (Vec<T>, usize) {
     let mut items = Vec::new();
     let mut total: usize = 0;
     for item in listing {
@@ -377,9 +410,8 @@ mod tests {
         assert!(forwarding.remove(3, 0, 0).is_some());
         let saved = serde_json::to_string(&forwarding).unwrap();
         let loaded: Forwarding = serde_json::from_str(&saved).unwrap();
-        let page = PageSpec { number: 2, size: 10 };
         let filter = EntryFilter::default();
-        assert_eq!(loaded.page(&"t".into(), &filter, page), forwarding.page(&"t".into(), &filter, page));
+        assert_eq!(loaded.page(&"t".into(), &filter, 10, 10), forwarding.page(&"t".into(), &filter, 10, 10));
         assert_eq!(loaded.len(&"t".into()), 39);
         let taken = entry("n", Ports::One(40), Ports::One(99), IpProtocol::Tcp).spec;
         assert!(loaded.clash(&taken, None).is_some());

@@ -9,18 +9,18 @@ use super::*;
 use crate::machine::identity::{Protocol, Tuple};
 use crate::ports::cloud::{Cloud, CreateEntry, DeleteEntry, ErrorClass};
 
-const TABLE: &str = "ftb-sandbox-j";
-const OTHER_TABLE: &str = "ftb-sandbox-k";
+pub(super) const TABLE: &str = "ftb-sandbox-j";
+pub(super) const OTHER_TABLE: &str = "ftb-sandbox-k";
 
-fn quiet() -> Vpc {
+pub(super) fn quiet() -> Vpc {
     Vpc::new(World::default(), Behaviour::default(), Faults::none(), 1)
 }
 
-fn with_fault(kind: FaultKind) -> Vpc {
+pub(super) fn with_fault(kind: FaultKind) -> Vpc {
     Vpc::new(World::default(), Behaviour::default(), Faults::none().with(kind, 1.0), 1)
 }
 
-fn tuple(port: u16) -> Tuple {
+pub(super) fn tuple(port: u16) -> Tuple {
     Tuple {
         external_ip: Ipv4Addr::new(203, 0, 113, 1),
         external_port: port,
@@ -30,38 +30,38 @@ fn tuple(port: u16) -> Tuple {
     }
 }
 
-fn spec(port: u16) -> NewEntry {
+pub(super) fn spec(port: u16) -> NewEntry {
     NewEntry::of(TABLE.into(), tuple(port), "natgw")
 }
 
-fn create(entry: NewEntry, token: &str) -> Request {
+pub(super) fn create(entry: NewEntry, token: &str) -> Request {
     Request::CreateForwardEntry { entry, token: Some(token.to_owned()), dry_run: false }
 }
 
-fn delete(entry: &EntryId, token: &str) -> Request {
+pub(super) fn delete(entry: &EntryId, token: &str) -> Request {
     Request::DeleteForwardEntry { table: TABLE.into(), entry: entry.clone(), token: Some(token.to_owned()) }
 }
 
-fn list(number: u32, size: u32, filter: EntryFilter) -> Request {
+pub(super) fn list(number: u32, size: u32, filter: EntryFilter) -> Request {
     let page = PageSpec { number, size };
     Request::DescribeForwardTableEntries { table: Some(TABLE.into()), gateway: None, filter, page }
 }
 
-fn answer(vpc: &mut Vpc, now_ms: u64, request: &Request) -> Answer {
+pub(super) fn answer(vpc: &mut Vpc, now_ms: u64, request: &Request) -> Answer {
     vpc.handle(now_ms, request).answer.expect("an answer").expect("no refusal")
 }
 
-fn code(vpc: &mut Vpc, now_ms: u64, request: &Request) -> (u16, String) {
+pub(super) fn code(vpc: &mut Vpc, now_ms: u64, request: &Request) -> (u16, String) {
     let refusal = vpc.handle(now_ms, request).answer.expect("an answer").expect_err("a refusal");
     (refusal.status, refusal.code)
 }
 
-fn created(vpc: &mut Vpc, now_ms: u64, request: &Request) -> EntryId {
+pub(super) fn created(vpc: &mut Vpc, now_ms: u64, request: &Request) -> EntryId {
     let Answer::Created(entry) = answer(vpc, now_ms, request) else { panic!("not the answer of a creation") };
     entry
 }
 
-fn listed(vpc: &mut Vpc, now_ms: u64) -> Vec<(EntryId, EntryStatus)> {
+pub(super) fn listed(vpc: &mut Vpc, now_ms: u64) -> Vec<(EntryId, EntryStatus)> {
     let Answer::Entries(page) = answer(vpc, now_ms, &list(1, 50, EntryFilter::default())) else {
         panic!("not the answer of a listing")
     };
@@ -69,7 +69,7 @@ fn listed(vpc: &mut Vpc, now_ms: u64) -> Vec<(EntryId, EntryStatus)> {
     page.items.into_iter().map(|shown| (shown.entry.id, shown.entry.status)).collect()
 }
 
-fn effects(vpc: &Vpc) -> Vec<Effect> {
+pub(super) fn effects(vpc: &Vpc) -> Vec<Effect> {
     let effect = |line: &LedgerLine| match line {
         LedgerLine::Effect(line) => Some(line.effect.clone()),
         LedgerLine::Request(_) => None,
@@ -77,7 +77,7 @@ fn effects(vpc: &Vpc) -> Vec<Effect> {
     vpc.ledger().iter().filter_map(effect).collect()
 }
 
-fn request_lines(vpc: &Vpc) -> Vec<&RequestLine> {
+pub(super) fn request_lines(vpc: &Vpc) -> Vec<&RequestLine> {
     let lines = vpc.ledger().iter();
     lines.filter_map(|line| if let LedgerLine::Request(line) = line { Some(line) } else { None }).collect()
 }
@@ -387,6 +387,8 @@ fn edits_by_hand_keep_the_rules() {
 #[test]
 fn one_seed_gives_one_history_and_a_saved_model_goes_on_with_it() {
     let noisy = || FaultKind::ALL.into_iter().fold(Faults::none(), |faults, kind| faults.with(kind, 0.1));
+    let page = PageSpec::default();
+    let gateways = Request::DescribeNatGateways { vpc: None, gateway: None, zone: None, page };
     let drive = |mut vpc: Vpc, from: u16, save: bool| {
         for port in from..from + 150 {
             let now_ms = u64::from(port) * 100;
@@ -396,6 +398,8 @@ fn one_seed_gives_one_history_and_a_saved_model_goes_on_with_it() {
                 vpc.handle(now_ms, &delete(&oldest, &format!("d{port}")));
             }
             vpc.handle(now_ms, &list(1, 50, EntryFilter::default()));
+            vpc.handle(now_ms, &list(2, 5, EntryFilter::default()));
+            vpc.handle(now_ms, &gateways);
             if save && port % 10 == 0 {
                 let ledger = vpc.take_ledger();
                 vpc = serde_json::from_str(&serde_json::to_string(&vpc).unwrap()).unwrap();
@@ -407,7 +411,7 @@ fn one_seed_gives_one_history_and_a_saved_model_goes_on_with_it() {
     let new = |seed| Vpc::new(World::default(), Behaviour::default(), noisy(), seed);
     let (first, second) = (drive(new(7), 1, false), drive(new(7), 1, true));
     assert_eq!(first.ledger(), second.ledger());
-    assert!(FaultKind::ALL.into_iter().all(|kind| first.faults().fired(kind) > 0));
+    assert_eq!(FaultKind::ALL.into_iter().find(|kind| first.faults().fired(*kind) == 0), None);
     assert_ne!(first.ledger(), drive(new(8), 1, false).ledger());
 }
 
@@ -425,11 +429,11 @@ fn the_last_page_of_a_long_table_is_whole() {
     assert_eq!((page.total, page.items.len()), (30_000, 50));
 }
 
-fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+pub(super) fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-fn finish<F: Future>(future: F) -> F::Output {
+pub(super) fn finish<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     loop {
         if let Poll::Ready(output) = poll_once(future.as_mut()) {
@@ -438,12 +442,12 @@ fn finish<F: Future>(future: F) -> F::Output {
     }
 }
 
-fn port() -> (SimulatedCloud, Rc<RefCell<Vpc>>, Rc<Cell<u64>>) {
+pub(super) fn port() -> (SimulatedCloud, Rc<RefCell<Vpc>>, Rc<Cell<u64>>) {
     let (vpc, now_ms) = (Rc::new(RefCell::new(quiet())), Rc::new(Cell::new(0)));
     (SimulatedCloud::new(Rc::clone(&vpc), Rc::clone(&now_ms)), vpc, now_ms)
 }
 
-fn creation(port: u16) -> CreateEntry {
+pub(super) fn creation(port: u16) -> CreateEntry {
     CreateEntry {
         table: TABLE.into(),
         tuple: tuple(port),

@@ -2,7 +2,7 @@
 //!
 //! Only success is remembered: a refused request may be sent again with its token and is judged anew.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,11 +13,17 @@ use crate::machine::identity::EntryId;
 /// Longest ClientToken (aliyun-api.md §1.1).
 const TOKEN_MAX: usize = 64;
 
+/// How many forgotten tokens are kept to tell a second execution: more than any run of a simulator spends.
+const FORGOTTEN_MAX: usize = 1 << 16;
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Tokens {
     known: BTreeMap<String, Known>,
     /// In the order in which they were remembered.
     ages: VecDeque<(u64, String)>,
+    /// Tokens of requests that were done and are no longer known: evidence, not behaviour, so it is not saved.
+    #[serde(skip)]
+    forgotten: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,9 +67,20 @@ impl Tokens {
         self.note(request, State::Running { request_id: request_id.to_owned() }, now_ms);
     }
 
-    /// Notes the answer.
-    pub(super) fn done(&mut self, request: &Request, entry: EntryId, now_ms: u64) {
+    /// Notes the answer. Returns whether the request had been done before and its token was forgotten since.
+    pub(super) fn done(&mut self, request: &Request, entry: EntryId, now_ms: u64) -> bool {
         self.note(request, State::Done { entry }, now_ms);
+        request.token().is_some_and(|token| self.forgotten.remove(token))
+    }
+
+    /// Forgets the answer to one token; whether there was one. A request that still runs goes on running.
+    pub(super) fn forget_answer(&mut self, token: &str) -> bool {
+        let done = self.known.get(token).is_some_and(|known| matches!(known.state, State::Done { .. }));
+        if done {
+            self.known.remove(token);
+            self.remember_forgotten(token.to_owned());
+        }
+        done
     }
 
     /// A request that ran was refused in the end.
@@ -75,16 +92,28 @@ impl Tokens {
         }
     }
 
-    /// Forgets what is older than the lifetime.
-    pub(super) fn forget(&mut self, now_ms: u64, lifetime_ms: u64) {
-        while let Some((since_ms, token)) = self.ages.front() {
+    /// Forgets what is older than the lifetime. Returns how many answers that were.
+    pub(super) fn forget(&mut self, now_ms: u64, lifetime_ms: u64) -> usize {
+        let mut answers: usize = 0;
+        while let Some((since_ms, _)) = self.ages.front() {
             if since_ms.saturating_add(lifetime_ms) > now_ms {
-                return;
+                break;
             }
-            if self.known.get(token).is_some_and(|known| known.since_ms == *since_ms) {
-                self.known.remove(token);
+            let Some((since_ms, token)) = self.ages.pop_front() else { break };
+            if self.known.get(&token).is_some_and(|known| known.since_ms == since_ms)
+                && let Some(Known { state: State::Done { .. }, .. }) = self.known.remove(&token)
+            {
+                answers = answers.saturating_add(1);
+                self.remember_forgotten(token);
             }
-            self.ages.pop_front();
+        }
+        answers
+    }
+
+    fn remember_forgotten(&mut self, token: String) {
+        self.forgotten.insert(token);
+        if self.forgotten.len() > FORGOTTEN_MAX {
+            self.forgotten.pop_first();
         }
     }
 

@@ -37,6 +37,9 @@ pub struct World {
     pub route_tables: Vec<RouteTable>,
     /// The Internet NAT gateways.
     pub gateways: Vec<NatGateway>,
+    /// Gateways that nobody is shown, although their entries live on.
+    #[serde(default)]
+    pub vanished: Vec<NatGateway>,
     /// EIPs of the account that no gateway has.
     pub spare_eips: Vec<Eip>,
     /// Addresses that no interface shows, although they lie in a vSwitch.
@@ -234,6 +237,7 @@ impl World {
                 routes: vec![local_route(cidr)],
             }],
             gateways: Vec::new(),
+            vanished: Vec::new(),
             spare_eips: Vec::new(),
             hidden: BTreeSet::new(),
         };
