@@ -1,8 +1,9 @@
 //! Whether an entry may be created: every rule of aliyun-api.md §2 that can be judged without the account's history.
 
 use super::behaviour::Behaviour;
+use super::ports::{IpProtocol, Ports};
 use super::refusal::Refusal;
-use super::request::{IpProtocol, NewEntry, Ports};
+use super::request::NewEntry;
 use super::table::{Clash, Forwarding, Seq};
 use super::world::{EipStatus, GatewayStatus, NatGateway, World};
 

@@ -151,7 +151,7 @@ fn entries(
         View::Now => forwarding.page(&gateway.table, filter, from, size),
         View::Past(at_ms) => past(&|_| at_ms),
         View::Patchy { newer_ms, older_ms, salt } => {
-            past(&|seq| if rng::mix(salt ^ seq) % 2 == 0 { newer_ms } else { older_ms })
+            past(&|seq| if rng::mix(salt ^ seq).is_multiple_of(2) { newer_ms } else { older_ms })
         }
         View::Shifted(by) => {
             let shifted = forwarding.page(&gateway.table, filter, from.saturating_add_signed(by), size);
@@ -169,7 +169,7 @@ fn odd_word(salt: u64, place: u64) -> Option<&'static str> {
     const WORDS: [&str; 3] = ["Modifying", "Suspended", "Migrating"];
     let drawn = rng::mix(salt ^ place);
     let word = usize::try_from(drawn >> 1).ok().and_then(|at| WORDS.get(at.checked_rem(WORDS.len())?)).copied();
-    word.filter(|_| place == 0 || drawn % 2 == 0)
+    word.filter(|_| place == 0 || drawn.is_multiple_of(2))
 }
 
 fn shown_gateway(forwarding: &Forwarding, gateway: &NatGateway) -> ShownGateway {

@@ -12,8 +12,9 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::task::Poll;
 
+use super::ports::Ports;
 use super::reply::{Answer, Numbered, Part, Reply, ShownEip, ShownEntry, ShownGateway};
-use super::request::{EntryFilter, NewEntry, PageSpec, PartSpec, Ports, Request};
+use super::request::{EntryFilter, NewEntry, PageSpec, PartSpec, Request};
 use super::table::EntryStatus;
 use super::world::{DEFAULT_ROUTE, EipStatus, GatewayStatus, Hop, Interface, Route, RouteTable};
 use super::{Refusal, Vpc};

@@ -9,7 +9,8 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::request::{EntryFilter, IpProtocol, NewEntry, PageSpec, Ports};
+use super::ports::{IpProtocol, Ports};
+use super::request::{EntryFilter, NewEntry, PageSpec};
 use crate::machine::identity::{EntryId, Protocol, TableId};
 
 /// One entry.

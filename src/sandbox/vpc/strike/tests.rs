@@ -91,7 +91,7 @@ fn a_mismatch_may_be_said_of_equal_requests_and_changes_nothing() {
         assert_eq!(code(&mut vpc, 600, &create(spec(1), token)), (400, "IdempotentParameterMismatch".to_owned()));
     }
     assert_eq!(code(&mut vpc, 600, &delete(&first, "d")).1, "IdempotentParameterMismatch");
-    assert_eq!(listed(&mut vpc, 600), [(first.clone(), EntryStatus::Available)]);
+    assert_eq!(listed(&mut vpc, 600), [(first, EntryStatus::Available)]);
     assert_eq!(vpc.happened(Incident::TokenMismatched), 0, "a fault is no incident");
     vpc.faults_mut().stop();
     assert_eq!(code(&mut vpc, 700, &create(spec(2), "t")).1, "IdempotentParameterMismatch");
