@@ -22,13 +22,10 @@
 //! | 120 | 388 | zero |
 //! | 508 | 4 | CRC-32C of all bytes before |
 
-use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::sync::Arc;
 
-use crate::files::{self, at};
+use crate::disk::{self, Disk, on};
+use crate::files::{ANCHOR, ANCHOR_DRAFT};
 use crate::{Error, Head, JournalId};
 
 const MAGIC: [u8; 8] = *b"NATGWANC";
@@ -74,16 +71,20 @@ impl Position {
 }
 
 /// Reads the anchor of the journal. One bad slot is what a torn write leaves; the other one counts then.
-pub(crate) fn read(path: &Path) -> Result<Found, Error> {
-    let bytes = match std::fs::read(path) {
+pub(crate) fn read(disk: &impl Disk) -> Result<Found, Error> {
+    let bytes = match disk::read_all(disk, ANCHOR, FILE_BYTES) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Found::Absent),
-        Err(e) => return Err(at("read", path)(e)),
+        Err(e) => return Err(on(disk, "read", ANCHOR)(e)),
     };
+    Ok(newest(&bytes))
+}
+
+fn newest(bytes: &[u8]) -> Found {
     let mut newest: Option<Position> = None;
     let mut reasons = Vec::new();
     for (slot, offset) in SLOT_OFFSETS.into_iter().enumerate() {
-        let (anchor, counter) = match decode(&bytes, offset) {
+        let (anchor, counter) = match decode(bytes, offset) {
             Ok(read) => read,
             Err(reason) => {
                 reasons.push(reason);
@@ -93,25 +94,24 @@ pub(crate) fn read(path: &Path) -> Result<Found, Error> {
         if let Some(other) = newest
             && (other.anchor.id != anchor.id || other.counter.abs_diff(counter) != 1)
         {
-            return Ok(Found::Damaged("its slots contradict each other".into()));
+            return Found::Damaged("its slots contradict each other".into());
         }
         if newest.is_none_or(|other| other.counter < counter) {
             newest = Some(Position { anchor, counter, slot });
         }
     }
-    Ok(newest.map_or_else(|| Found::Damaged(reasons.join("; ")), Found::Present))
+    newest.map_or_else(|| Found::Damaged(reasons.join("; ")), Found::Present)
 }
 
-/// The open anchor file of a writer.
+/// The anchor of a writer.
 #[derive(Debug)]
 pub(crate) struct AnchorFile {
-    file: Arc<File>,
     position: Position,
 }
 
 impl AnchorFile {
     /// Creates the anchor of a new journal: complete and durable under its name, or not there.
-    pub(crate) fn create(path: &Path, anchor: Anchor) -> Result<Self, Error> {
+    pub(crate) fn create(disk: &impl Disk, anchor: Anchor) -> Result<Self, Error> {
         let mut bytes = vec![0; FILE_BYTES];
         for (counter, offset) in (1..).zip(SLOT_OFFSETS) {
             let start = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -119,34 +119,29 @@ impl AnchorFile {
                 place.copy_from_slice(&encode(&anchor, counter));
             }
         }
-        let draft = path.with_extension("draft");
-        std::fs::write(&draft, &bytes).map_err(at("write", &draft))?;
-        files::sync_file(&draft)?;
-        std::fs::rename(&draft, path).map_err(at("rename", &draft))?;
-        files::sync_parent(path)?;
-        Self::open(path, Position { anchor, counter: 2, slot: 1 })
+        disk.create(ANCHOR_DRAFT).map_err(on(disk, "create", ANCHOR_DRAFT))?;
+        disk.write_at(ANCHOR_DRAFT, 0, &bytes).map_err(on(disk, "write", ANCHOR_DRAFT))?;
+        disk.sync(ANCHOR_DRAFT).map_err(on(disk, "sync", ANCHOR_DRAFT))?;
+        disk.rename(ANCHOR_DRAFT, ANCHOR).map_err(on(disk, "rename", ANCHOR_DRAFT))?;
+        disk.sync_directory().map_err(on(disk, "sync the directory of", ANCHOR))?;
+        Ok(Self::at(Position { anchor, counter: 2, slot: 1 }))
     }
 
-    /// Opens the file whose newest slot was read as `position`.
-    pub(crate) fn open(path: &Path, position: Position) -> Result<Self, Error> {
-        let file = OpenOptions::new().read(true).write(true).open(path);
-        Ok(Self { file: Arc::new(file.map_err(at("open", path))?), position })
+    /// The anchor whose newest slot was read as `position`.
+    pub(crate) fn at(position: Position) -> Self {
+        Self { position }
     }
 
     pub(crate) fn anchor(&self) -> &Anchor {
         &self.position.anchor
     }
 
-    pub(crate) fn file(&self) -> &Arc<File> {
-        &self.file
-    }
-
     /// Writes the next state over the older slot. Durable only after the file's next sync.
-    pub(crate) fn write(&mut self, anchor: Anchor) -> std::io::Result<()> {
+    pub(crate) fn write(&mut self, disk: &impl Disk, anchor: Anchor) -> Result<(), Error> {
         let slot = usize::from(self.position.slot == 0);
         let counter = self.position.counter.saturating_add(1);
         let offset = SLOT_OFFSETS.get(slot).copied().unwrap_or(0);
-        self.file.write_all_at(&encode(&anchor, counter), offset)?;
+        disk.write_at(ANCHOR, offset, &encode(&anchor, counter)).map_err(on(disk, "write", ANCHOR))?;
         self.position = Position { anchor, counter, slot };
         Ok(())
     }
@@ -210,14 +205,15 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Directory;
 
     fn anchor(seq: u64) -> Anchor {
         let head = |seq: u64| Head { seq, hash: [seq as u8; 32] };
         Anchor { id: JournalId([9; 16]), settled: head(seq - 1), pending: head(seq), closed: None }
     }
 
-    fn present(path: &Path) -> Position {
-        match read(path).unwrap() {
+    fn present(disk: &Directory) -> Position {
+        match read(disk).unwrap() {
             Found::Present(position) => position,
             other => panic!("{other:?}"),
         }
@@ -254,17 +250,18 @@ mod tests {
     #[test]
     fn a_torn_write_leaves_the_state_before_it() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(ANCHOR_NAME);
-        let mut file = AnchorFile::create(&path, anchor(1)).unwrap();
+        let path = dir.path().join(ANCHOR);
+        let disk = Directory::open(dir.path()).unwrap();
+        let mut file = AnchorFile::create(&disk, anchor(1)).unwrap();
         for seq in 2..9 {
-            file.write(anchor(seq)).unwrap();
-            assert_eq!(present(&path).anchor, anchor(seq));
+            file.write(&disk, anchor(seq)).unwrap();
+            assert_eq!(present(&disk).anchor, anchor(seq));
             let whole = std::fs::read(&path).unwrap();
             let mut torn = whole.clone();
             let offset = SLOT_OFFSETS[file.position.slot] as usize;
             torn[offset + 50..offset + SLOT_BYTES].fill(0xee);
             std::fs::write(&path, torn).unwrap();
-            assert_eq!(present(&path).anchor, anchor(seq - 1));
+            assert_eq!(present(&disk).anchor, anchor(seq - 1));
             std::fs::write(&path, whole).unwrap();
         }
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 8192);
@@ -273,9 +270,10 @@ mod tests {
     #[test]
     fn what_cannot_be_believed_is_said_to_be_damaged() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(ANCHOR_NAME);
-        assert!(matches!(read(&path).unwrap(), Found::Absent));
-        AnchorFile::create(&path, anchor(1)).unwrap();
+        let path = dir.path().join(ANCHOR);
+        let disk = Directory::open(dir.path()).unwrap();
+        assert!(matches!(read(&disk).unwrap(), Found::Absent));
+        AnchorFile::create(&disk, anchor(1)).unwrap();
         let whole = std::fs::read(&path).unwrap();
         let mut other = anchor(2);
         other.id = JournalId([1; 16]);
@@ -299,11 +297,10 @@ mod tests {
             with_slots(&encode(&anchor(1), 1), &encode(&anchor(3), 3)),
         ] {
             std::fs::write(&path, bytes).unwrap();
-            let found = read(&path).unwrap();
+            let found = read(&disk).unwrap();
             assert!(matches!(found, Found::Damaged(_)), "{found:?}");
         }
     }
 
-    const ANCHOR_NAME: &str = "anchor";
     const GOLDEN_CHECKSUM: [u8; 4] = [26, 253, 11, 71];
 }

@@ -6,36 +6,35 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::anchor::{self, Anchor, Found};
-use crate::files::{self, ANCHOR, SLED, SLED_DB, at};
+use crate::disk::Directory;
+use crate::files::{self, SLED, SLED_DB, at};
 use crate::frame::Tip;
 use crate::reader::{self, Entries};
+use crate::sled_store::SledStore;
 use crate::store::{Store, StoreFault};
 use crate::verdict::{self, Judged, Verdict};
 use crate::{Error, Head, JournalId};
 
 /// Copies sled's files from `from` to the new directory `to` and opens the copy. Where sled fails on it, once more
 /// without its derived files: the snapshot of its page table (it then reads its whole log) and its settings.
-pub(crate) fn open_copy(from: &Path, to: &Path) -> Result<Result<Store, StoreFault>, Error> {
+pub(crate) fn open_copy(from: &Path, to: &Path) -> Result<Result<SledStore, StoreFault>, Error> {
     files::remove_tree(to)?;
     files::copy_tree(from, to, |_| true)?;
     if files::is_occupied(&to.join("blobs"))? {
-        return Ok(Err(StoreFault {
-            what: "be opened",
-            reason: "it holds values outside its log, which this journal never writes".into(),
-        }));
+        return Ok(Err(StoreFault::new("open", "it holds values outside its log, which this journal never writes")));
     }
-    let fault = match Store::open(to) {
+    let fault = match SledStore::open(to) {
         Ok(store) => return Ok(Ok(store)),
         Err(fault) => fault,
     };
     files::remove_tree(to)?;
     files::copy_tree(from, to, |name| name != "conf" && !name.starts_with("snap."))?;
-    Ok(Store::open(to).map_err(|_| fault))
+    Ok(SledStore::open(to).map_err(|_| fault))
 }
 
 /// A journal opened for reading, on a private copy.
 pub struct ReadCopy {
-    store: Option<Store>,
+    store: Option<Box<dyn Store>>,
     tip: Option<Tip>,
     anchor: Option<Anchor>,
     id: Option<JournalId>,
@@ -66,10 +65,10 @@ pub struct AnchorHeads {
 /// [`Error::NoJournal`] if there is none, [`Error::InUse`] if a writer has it open, [`Error::Io`] if it cannot be
 /// copied. Damage is no error but a [`Verdict`].
 pub fn read_copy(dir: &Path) -> Result<ReadCopy, Error> {
-    let _lock = files::lock_shared(dir)?;
+    let disk = Directory::open_to_read(dir)?;
     let data = files::data_dir(dir);
     let has_data = data.join(SLED_DB).exists();
-    let found = anchor::read(&dir.join(ANCHOR))?;
+    let found = anchor::read(&disk)?;
     if !has_data && matches!(found, Found::Absent) {
         return Err(Error::NoJournal { dir: dir.into() });
     }
@@ -80,10 +79,10 @@ pub fn read_copy(dir: &Path) -> Result<ReadCopy, Error> {
         Found::Present(position) => (Some(*position.anchor()), Verdict::Intact),
     };
     let known = anchor.map_or(0, |anchor| anchor.pending.seq);
-    let mut store = None;
+    let mut store: Option<Box<dyn Store>> = None;
     if has_data {
         match open_copy(&data, &private.path().join(SLED))? {
-            Ok(opened) => store = Some(opened),
+            Ok(opened) => store = Some(Box::new(opened)),
             Err(fault) => {
                 verdict = Verdict::Unreadable { reason: fault.to_string(), lost: (known > 0).then_some((1, known)) }
             }
@@ -91,15 +90,15 @@ pub fn read_copy(dir: &Path) -> Result<ReadCopy, Error> {
     } else if known > 0 {
         verdict = Verdict::HistoryLost { from: 1, to: known };
     }
-    if let (Some(store), Some(anchor)) = (&store, &anchor)
+    if let (Some(store), Some(anchor)) = (store.as_deref(), &anchor)
         && let Judged::Damaged(damage) = verdict::judge(store, anchor, &[])
     {
         verdict = damage;
     }
-    let tip = store.as_ref().and_then(|store| reader::tip(store).ok().flatten());
+    let tip = store.as_deref().and_then(|store| reader::tip(store).ok().flatten());
     let mut copy = ReadCopy {
         id: anchor.map(|anchor| anchor.id).or_else(|| {
-            let store = store.as_ref()?;
+            let store = store.as_deref()?;
             reader::journal_id(store).ok().flatten()
         }),
         store,
@@ -108,11 +107,12 @@ pub fn read_copy(dir: &Path) -> Result<ReadCopy, Error> {
         verdict,
         _dir: private,
     };
-    if copy.verdict.is_intact()
-        && let Some(Err(Error::EntryDamaged { seq, reason })) = copy.entries(1).find(Result::is_err)
-    {
-        copy.verdict =
-            Verdict::EntryDamaged { from: seq, to: known.max(copy.head().map_or(0, |head| head.seq)).max(seq), reason };
+    if copy.verdict.is_intact() {
+        let damage = copy.entries(1).find_map(Result::err);
+        if let Some(Error::EntryDamaged { seq, reason }) = damage {
+            let to = known.max(copy.head().map_or(0, |head| head.seq)).max(seq);
+            copy.verdict = Verdict::EntryDamaged { from: seq, to, reason };
+        }
     }
     Ok(copy)
 }
@@ -144,7 +144,7 @@ impl ReadCopy {
 
     /// Entries from `from_seq` on, as far as they can be read: a prefix of the history, whatever the verdict.
     pub fn entries(&self, from_seq: u64) -> Entries<'_> {
-        match (&self.store, &self.tip) {
+        match (self.store.as_deref(), &self.tip) {
             (Some(store), Some(tip)) => Entries::new(store, tip, from_seq),
             (Some(store), None) => Entries::of_damaged(store, from_seq),
             (None, _) => Entries::none(),
@@ -156,7 +156,7 @@ impl ReadCopy {
     /// # Errors
     /// [`Error::EntryDamaged`] if damage prevents the look-up.
     pub fn holds(&self, head: &Head) -> Result<bool, Error> {
-        let (Some(store), Some(tip)) = (&self.store, &self.tip) else {
+        let (Some(store), Some(tip)) = (self.store.as_deref(), &self.tip) else {
             return Ok(false);
         };
         reader::holds(store, tip, head).map_err(|broken| Error::EntryDamaged { seq: head.seq, reason: broken.reason })

@@ -18,6 +18,8 @@ pub(crate) const SLED_OPENING: &str = "sled.opening";
 pub(crate) const SLED_BEFORE_OPEN: &str = "sled.before-open";
 /// The anchor file.
 pub(crate) const ANCHOR: &str = "anchor";
+/// The anchor file while it is created.
+pub(crate) const ANCHOR_DRAFT: &str = "anchor.draft";
 /// The lock file, empty.
 pub(crate) const LOCK: &str = "lock";
 /// sled's log inside its directory.

@@ -176,6 +176,29 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// The least a frame with an entry takes.
+pub(crate) const BYTES_MIN: usize = HEADER_BYTES + LENGTH_BYTES + 1 + CHECKSUM_BYTES;
+
+/// What can be said of a frame at the beginning of some bytes without hashing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outline {
+    /// Length of the frame in bytes.
+    pub(crate) length: usize,
+    /// Sequence number of its group's first entry; 0 of the genesis frame.
+    pub(crate) group_first: u64,
+}
+
+/// Whether `bytes` begin with a frame of this number, by its checksum.
+pub(crate) fn outline(number: u64, bytes: &[u8]) -> Option<Outline> {
+    let (header, _) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    let payload = u32::from_le_bytes(*header.get(28..)?.first_chunk::<4>()?);
+    let length = HEADER_BYTES.checked_add(usize::try_from(payload).ok()?)?.checked_add(CHECKSUM_BYTES)?;
+    let frame = bytes.get(..length).filter(|frame| frame.len() <= FRAME_BYTES_MAX)?;
+    let (body, checksum) = frame.split_last_chunk::<CHECKSUM_BYTES>()?;
+    let group_first = u64::from_le_bytes(*header.get(8..)?.first_chunk::<8>()?);
+    (checksum_of(number, body) == u32::from_le_bytes(*checksum)).then_some(Outline { length, group_first })
+}
+
 /// Walks a payload; stops early (leaving `rest`) where it is not a list of entries.
 pub(crate) struct PayloadEntries<'a> {
     rest: &'a [u8],

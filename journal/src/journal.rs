@@ -1,28 +1,24 @@
-//! The writer: opening under the rules of the crate's header, appending durable groups.
+//! The writer: opening under the rules of the crate's header, appending durable groups. Opening sled, which needs a
+//! copy first, is in [`on_sled`].
 
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+mod on_sled;
 
 use crate::anchor::{self, Anchor, AnchorFile, Found, Position};
-use crate::copy::open_copy;
-use crate::files::{self, ANCHOR, SLED, SLED_BEFORE_OPEN, SLED_DB, SLED_OPENING, at};
+use crate::disk::{Directory, Disk, on};
+use crate::files::ANCHOR;
 use crate::frame::{self, GENESIS, Tip};
 use crate::reader::Entries;
+use crate::sled_store::SledStore;
 use crate::store::Store;
 use crate::verdict::{self, Judged, Verdict};
 use crate::{Error, Head, JournalId};
 
-/// What [`Journal::open`] found.
-#[derive(Debug)]
-pub enum Opened {
+/// What an opening found.
+pub enum Opened<S: Store = SledStore, D: Disk = Directory> {
     /// There was nothing: a new journal with the identity passed (or that of a creation which was interrupted).
-    Fresh(Journal),
+    Fresh(Journal<S, D>),
     /// History is continuous: everything ever acknowledged is there.
-    Continued(Journal),
+    Continued(Journal<S, D>),
     /// It is not, or nobody can say. Nothing in the directory was changed; the lock is free again.
     Damaged {
         /// What was found.
@@ -32,66 +28,60 @@ pub enum Opened {
     },
 }
 
-/// An open journal, the only writer of its directory.
-///
-/// Dropping it without [`Journal::close`] is an unclean stop: nothing acknowledged is lost, the next opening copies.
-pub struct Journal {
-    store: Store,
-    anchor: AnchorFile,
-    log: File,
-    tip: Tip,
-    anchor_sync: AnchorSync,
-    sync: SyncCall,
-    poisoned: Option<String>,
-    dir: PathBuf,
-    _lock: File,
+impl<S: Store, D: Disk> std::fmt::Debug for Opened<S, D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fresh(journal) => f.debug_tuple("Fresh").field(journal).finish(),
+            Self::Continued(journal) => f.debug_tuple("Continued").field(journal).finish(),
+            Self::Damaged { verdict, id } => {
+                f.debug_struct("Damaged").field("verdict", verdict).field("id", id).finish()
+            }
+        }
+    }
 }
 
-impl std::fmt::Debug for Journal {
+/// An open journal, the only writer of its directory: on sled, unless another store is named.
+///
+/// Dropping it without [`Journal::close`] is an unclean stop: nothing acknowledged is lost, the next opening copies.
+pub struct Journal<S: Store = SledStore, D: Disk = Directory> {
+    // Declared before the disk, which may hold the lock.
+    store: S,
+    anchor: AnchorFile,
+    tip: Tip,
+    poisoned: Option<String>,
+    disk: D,
+}
+
+impl<S: Store, D: Disk> std::fmt::Debug for Journal<S, D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Journal")
-            .field("dir", &self.dir)
+            .field("dir", &self.disk.path(""))
             .field("head", &self.tip.head)
             .field("poisoned", &self.poisoned)
             .finish_non_exhaustive()
     }
 }
 
-impl Journal {
-    /// Opens the journal in `dir`, or begins one with identity `fresh` where there is none. `external` are heads known
-    /// elsewhere; those of other journals are passed over.
+impl<S: Store, D: Disk> Journal<S, D> {
+    /// Opens the journal whose frames are in `store` and whose anchor is on `disk`, or begins one with identity `fresh`
+    /// where both are empty. `external` are heads known elsewhere; those of other journals are passed over.
+    ///
+    /// The journal starts no thread, reads no clock and draws nothing: the same calls on the same store and disk are
+    /// answered alike. Who opens must be alone with both.
     ///
     /// # Errors
-    /// [`Error::InUse`] if another process has it open, [`Error::Io`] and [`Error::Store`] if the file system refuses.
-    /// Damage is no error but [`Opened::Damaged`].
-    pub fn open(dir: &Path, fresh: JournalId, external: &[(JournalId, Head)]) -> Result<Opened, Error> {
-        files::create_dir(dir)?;
-        let lock = files::lock_exclusive(dir)?;
-        undo_interrupted_exchange(dir)?;
-        let has_data = dir.join(SLED).join(SLED_DB).exists();
-        let position = match anchor::read(&dir.join(ANCHOR))? {
-            Found::Absent if has_data => return Ok(damaged(Verdict::AnchorLost, None)),
-            Found::Absent => return Self::begin(dir, fresh, lock).map(Opened::Fresh),
-            Found::Damaged(reason) => {
-                return Ok(damaged(Verdict::AnchorDamaged { reason }, None));
+    /// [`Error::Io`] and [`Error::Store`] if disk or store fail. Damage is no error but [`Opened::Damaged`]; nothing was
+    /// written then.
+    pub fn open_on(store: S, disk: D, fresh: JournalId, external: &[(JournalId, Head)]) -> Result<Opened<S, D>, Error> {
+        let has_data = !store.is_empty()?;
+        match Start::of(anchor::read(&disk)?, has_data, external) {
+            Start::Begin => {
+                let anchor = AnchorFile::create(&disk, of_no_entries(fresh))?;
+                Self::write_genesis(store, disk, anchor).map(Opened::Fresh)
             }
-            Found::Present(position) => position,
-        };
-        let anchor = *position.anchor();
-        let known = verdict::last_known(&anchor, external);
-        if !has_data && known > 0 {
-            let verdict = Verdict::HistoryLost { from: 1, to: known };
-            return Ok(damaged(verdict, Some(anchor.id)));
+            Start::Damaged(verdict, id) => Ok(Opened::Damaged { verdict, id }),
+            Start::Examine(position) => Self::resume(store, disk, position, external),
         }
-        let clean =
-            has_data && known == anchor.pending.seq && anchor.closed == Some(files::fingerprint(&dir.join(SLED))?);
-        if has_data
-            && !clean
-            && let Some(verdict) = recover(dir, &anchor, external)?
-        {
-            return Ok(damaged(verdict, Some(anchor.id)));
-        }
-        Self::resume(dir, position, external, lock)
     }
 
     /// Makes `group` the next entries, in order, all or none, and returns the new head once both the data and the
@@ -131,16 +121,10 @@ impl Journal {
     /// As [`Journal::append`]; the next opening then takes the stop for unclean.
     pub fn close(mut self) -> Result<(), Error> {
         self.settle()?;
-        let Self { store, mut anchor, tip, anchor_sync, dir, _lock, .. } = self;
-        drop(anchor_sync);
-        drop(store);
-        let sled = dir.join(SLED);
-        files::sync_tree(&sled)?;
-        let fingerprint = files::fingerprint(&sled)?;
-        let closed = settled_at(anchor.anchor().id, tip.head, Some(fingerprint));
-        let path = dir.join(ANCHOR);
-        anchor.write(closed).map_err(at("write", &path))?;
-        anchor.file().sync_data().map_err(at("sync", &path))
+        let Self { store, mut anchor, tip, disk, .. } = self;
+        let fingerprint = store.close()?;
+        anchor.write(&disk, settled_at(anchor.anchor().id, tip.head, Some(fingerprint)))?;
+        disk.sync(ANCHOR).map_err(on(&disk, "sync", ANCHOR))
     }
 
     /// The last entry's number and the chain hash after it.
@@ -161,59 +145,46 @@ impl Journal {
         Entries::new(&self.store, &self.tip, from_seq)
     }
 
-    /// A new journal. The anchor comes first: data without an anchor are damage, an anchor that knows of no entry is
-    /// an interrupted beginning.
-    fn begin(dir: &Path, id: JournalId, lock: File) -> Result<Self, Error> {
-        let (_, tip) = frame::encode_genesis(id);
-        let anchor = AnchorFile::create(&dir.join(ANCHOR), settled_at(id, tip.head, None))?;
-        let store = Store::open(&dir.join(SLED))?;
-        Self::write_genesis(dir, store, anchor, lock)
-    }
-
-    fn write_genesis(dir: &Path, store: Store, anchor: AnchorFile, lock: File) -> Result<Self, Error> {
+    /// The first frame of a journal whose anchor exists already. The anchor comes first: data without an anchor are
+    /// damage, an anchor that knows of no entry is an interrupted beginning.
+    fn write_genesis(mut store: S, disk: D, anchor: AnchorFile) -> Result<Self, Error> {
         let (genesis, tip) = frame::encode_genesis(anchor.anchor().id);
         store.put(vec![(GENESIS, genesis)])?;
         store.flush()?;
-        Self::assemble(dir, store, anchor, tip, lock)
+        Self::assemble(store, disk, anchor, tip)
     }
 
-    /// Opens data in place that were cleanly closed or have just been recovered.
-    fn resume(dir: &Path, position: Position, external: &[(JournalId, Head)], lock: File) -> Result<Opened, Error> {
-        let store = Store::open(&dir.join(SLED))?;
-        let anchor = AnchorFile::open(&dir.join(ANCHOR), position)?;
+    /// Goes on with data that were cleanly closed, or are examined for the first time, or have just been recovered.
+    fn resume(
+        mut store: S,
+        disk: D,
+        position: Position,
+        external: &[(JournalId, Head)],
+    ) -> Result<Opened<S, D>, Error> {
+        let anchor = AnchorFile::at(position);
         match verdict::judge(&store, anchor.anchor(), external) {
             Judged::Sound(tip) => {
                 let unfinished = tip.frame.checked_add(1).ok_or(Error::Exhausted)?;
-                if store.remove_from(unfinished)? > 0 {
+                if store.remove_from(unfinished)? {
                     store.flush()?;
                 }
                 let fresh = tip.head.seq == 0;
-                let journal = Self::assemble(dir, store, anchor, tip, lock)?;
+                let journal = Self::assemble(store, disk, anchor, tip)?;
                 Ok(if fresh { Opened::Fresh(journal) } else { Opened::Continued(journal) })
             }
-            Judged::Unwritten => Self::write_genesis(dir, store, anchor, lock).map(Opened::Fresh),
-            Judged::Damaged(verdict) => Ok(damaged(verdict, Some(anchor.anchor().id))),
+            Judged::Unwritten => {
+                store.remove_from(GENESIS)?;
+                Self::write_genesis(store, disk, anchor).map(Opened::Fresh)
+            }
+            Judged::Damaged(verdict) => Ok(Opened::Damaged { verdict, id: Some(anchor.anchor().id) }),
         }
     }
 
     /// Makes everything opened durable, and says so in the anchor.
-    fn assemble(dir: &Path, store: Store, anchor: AnchorFile, tip: Tip, lock: File) -> Result<Self, Error> {
-        let sled = dir.join(SLED);
-        let path = sled.join(SLED_DB);
-        let log = File::options().read(true).write(true).open(&path);
-        let mut journal = Self {
-            log: log.map_err(at("open", &path))?,
-            anchor_sync: AnchorSync::start(Arc::clone(anchor.file())).map_err(at("start the sync thread of", dir))?,
-            sync: |file| file.sync_data(),
-            store,
-            anchor,
-            tip,
-            poisoned: None,
-            dir: dir.into(),
-            _lock: lock,
-        };
-        files::sync_tree(&sled)?;
-        files::sync_file(dir)?;
+    fn assemble(store: S, disk: D, anchor: AnchorFile, tip: Tip) -> Result<Self, Error> {
+        let mut journal = Self { store, anchor, tip, poisoned: None, disk };
+        journal.disk.sync_directory().map_err(on(&journal.disk, "sync the directory of", ANCHOR))?;
+        journal.store.sync()?;
         journal.write_anchor(settled_at(journal.id(), tip.head, None))?;
         Ok(journal)
     }
@@ -221,23 +192,18 @@ impl Journal {
     fn write_group(&mut self, frames: Vec<(u64, Vec<u8>)>, head: Head) -> Result<(), Error> {
         self.store.put(frames)?;
         self.store.flush()?;
-        if self.store.spilled()? {
-            return Err(Error::Store { what: "keep a group in its log", reason: "it made a file beside it".into() });
-        }
         // Only after the flush: an anchor ahead of data that were never handed over would be a false alarm of loss.
         self.write_anchor(Anchor { id: self.id(), settled: self.tip.head, pending: head, closed: None })
     }
 
-    /// Writes the anchor, then syncs it and the log side by side. Measured against one after the other, on a virtio disk
-    /// with ext4, group of 1: median 0.33 to 0.34 ms against 0.35 to 0.40, p99 0.6 to 1.1 ms against 3.6.
+    /// Writes the anchor, then syncs it and the store, side by side where the disk does so.
     fn write_anchor(&mut self, anchor: Anchor) -> Result<(), Error> {
-        let path = self.dir.join(ANCHOR);
-        self.anchor.write(anchor).map_err(at("write", &path))?;
-        self.anchor_sync.begin(self.sync).map_err(at("sync", &path))?;
-        let log = (self.sync)(&self.log);
-        let anchor = self.anchor_sync.end();
-        log.map_err(at("sync", &self.dir.join(SLED).join(SLED_DB)))?;
-        anchor.map_err(at("sync", &path))
+        self.anchor.write(&self.disk, anchor)?;
+        let store = &self.store;
+        let mut stored = Ok(());
+        let anchored = self.disk.sync_beside(ANCHOR, &mut || stored = store.sync());
+        stored?;
+        anchored.map_err(on(&self.disk, "sync", ANCHOR))
     }
 
     fn check_poison(&self) -> Result<(), Error> {
@@ -255,93 +221,37 @@ impl Journal {
     }
 }
 
-fn damaged(verdict: Verdict, id: Option<JournalId>) -> Opened {
-    Opened::Damaged { verdict, id }
+/// What to do, before the data have been looked into.
+enum Start {
+    Begin,
+    Damaged(Verdict, Option<JournalId>),
+    Examine(Position),
+}
+
+impl Start {
+    fn of(found: Found, has_data: bool, external: &[(JournalId, Head)]) -> Self {
+        let position = match found {
+            Found::Absent if has_data => return Self::Damaged(Verdict::AnchorLost, None),
+            Found::Absent => return Self::Begin,
+            Found::Damaged(reason) => return Self::Damaged(Verdict::AnchorDamaged { reason }, None),
+            Found::Present(position) => position,
+        };
+        let known = verdict::last_known(position.anchor(), external);
+        if !has_data && known > 0 {
+            let verdict = Verdict::HistoryLost { from: 1, to: known };
+            return Self::Damaged(verdict, Some(position.anchor().id));
+        }
+        Self::Examine(position)
+    }
 }
 
 fn settled_at(id: JournalId, head: Head, closed: Option<u32>) -> Anchor {
     Anchor { id, settled: head, pending: head, closed }
 }
 
-/// After an unclean stop: lets sled recover a copy, and only if that copy is whole makes it the live one, the original
-/// staying beside it. Gives the verdict that forbids it.
-fn recover(dir: &Path, anchor: &Anchor, external: &[(JournalId, Head)]) -> Result<Option<Verdict>, Error> {
-    let (live, copy) = (dir.join(SLED), dir.join(SLED_OPENING));
-    let known = verdict::last_known(anchor, external);
-    let verdict = match open_copy(&live, &copy)? {
-        Ok(store) => match verdict::judge(&store, anchor, external) {
-            Judged::Sound(_) | Judged::Unwritten => None,
-            Judged::Damaged(verdict) => Some(verdict),
-        },
-        Err(fault) => Some(Verdict::Unreadable { reason: fault.to_string(), lost: (known > 0).then_some((1, known)) }),
-    };
-    if verdict.is_some() {
-        files::remove_tree(&copy)?;
-        return Ok(verdict);
-    }
-    files::sync_tree(&copy)?;
-    let before = dir.join(SLED_BEFORE_OPEN);
-    files::remove_tree(&before)?;
-    std::fs::rename(&live, &before).map_err(at("rename", &live))?;
-    std::fs::rename(&copy, &live).map_err(at("rename", &copy))?;
-    files::sync_file(dir)?;
-    Ok(None)
-}
-
-/// Between the two renames of [`recover`] there is no live directory: puts the original back.
-fn undo_interrupted_exchange(dir: &Path) -> Result<(), Error> {
-    let (live, data) = (dir.join(SLED), files::data_dir(dir));
-    if data != live {
-        std::fs::rename(&data, &live).map_err(at("rename", &data))?;
-        files::sync_file(dir)?;
-    }
-    Ok(())
-}
-
-/// A sync of one file; replaced in tests by one that fails.
-type SyncCall = fn(&File) -> io::Result<()>;
-
-/// A thread that syncs the anchor while the caller syncs the log: the two flushes of the disk overlap.
-struct AnchorSync {
-    requests: Option<SyncSender<SyncCall>>,
-    outcomes: Receiver<io::Result<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl AnchorSync {
-    fn start(file: Arc<File>) -> io::Result<Self> {
-        let (requests, queue) = sync_channel::<SyncCall>(1);
-        let (done, outcomes) = sync_channel(1);
-        let thread = std::thread::Builder::new().name("journal-anchor".into()).spawn(move || {
-            while let Ok(sync) = queue.recv() {
-                if done.send(sync(&file)).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { requests: Some(requests), outcomes, thread: Some(thread) })
-    }
-
-    fn begin(&self, sync: SyncCall) -> io::Result<()> {
-        self.requests
-            .as_ref()
-            .and_then(|requests| requests.send(sync).ok())
-            .ok_or_else(|| io::Error::other("the sync thread has ended"))
-    }
-
-    fn end(&self) -> io::Result<()> {
-        self.outcomes.recv().unwrap_or_else(|_| Err(io::Error::other("the sync thread has ended")))
-    }
-}
-
-impl Drop for AnchorSync {
-    fn drop(&mut self) {
-        self.requests = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been reported by `end`; there is nothing to add here.
-            drop(thread.join());
-        }
-    }
+/// The anchor of a journal that is being begun.
+fn of_no_entries(id: JournalId) -> Anchor {
+    settled_at(id, frame::encode_genesis(id).1.head, None)
 }
 
 #[cfg(test)]

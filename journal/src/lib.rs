@@ -16,6 +16,11 @@
 //! The crate knows nothing of what entries mean, reads no clock, draws no randomness (the caller brings the identity of
 //! a new journal) and logs nothing. There is no deletion of old entries.
 //!
+//! # Seams
+//! [`Store`] is what holds the frames: [`SledStore`] in production, [`plain::Segments`] as its yardstick. [`Disk`] is
+//! what holds the anchor, and the segments: [`Directory`] in production. A simulator brings its own of either, and
+//! drives [`Journal::open_on`] or [`plain::open`] from one thread; all openings are judged by the same code.
+//!
 //! # Limits
 //! [`ENTRY_BYTES_MAX`], [`FRAME_BYTES_MAX`], [`GROUP_ENTRIES_MAX`]. Outside them a group is refused before anything is
 //! written.
@@ -78,10 +83,13 @@
 mod anchor;
 mod aside;
 mod copy;
+mod disk;
 mod files;
 mod frame;
 mod journal;
+pub mod plain;
 mod reader;
+mod sled_store;
 mod store;
 mod verdict;
 
@@ -90,8 +98,11 @@ use std::path::PathBuf;
 
 pub use aside::set_aside;
 pub use copy::{AnchorHeads, ReadCopy, read_copy};
+pub use disk::{Directory, Disk};
 pub use journal::{Journal, Opened};
 pub use reader::Entries;
+pub use sled_store::SledStore;
+pub use store::{Frames, NumberedFrame, Store, StoreFault};
 pub use verdict::Verdict;
 
 /// Largest entry in bytes: one entry and a frame's overhead fit [`FRAME_BYTES_MAX`].
@@ -169,14 +180,9 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
-    /// sled failed or panicked.
-    #[error("sled could not {what}: {reason}")]
-    Store {
-        /// The operation.
-        what: &'static str,
-        /// What sled said.
-        reason: String,
-    },
+    /// The store below failed; sled may have panicked.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
     /// The group has no entries; nothing was written.
     #[error("group has no entries, so nothing was written")]
     GroupEmpty,

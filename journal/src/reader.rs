@@ -1,9 +1,9 @@
-//! Reading frames as a chain: finds the tip, streams entries, looks up a head. Trusts nothing that sled returns: number,
+//! Reading frames as a chain: finds the tip, streams entries, looks up a head. Trusts nothing that the store returns: number,
 //! checksum, hash, chain, sequence and group of each frame are checked while reading, and that no frame is missing
 //! before the tip. What follows the last complete group does not exist.
 
 use crate::frame::{Frame, GENESIS, Kind, Tip};
-use crate::store::{Scan, Store};
+use crate::store::{Frames, Store};
 use crate::{Entry, Error, Head, JournalId};
 
 /// Why the stored frames are not a chain.
@@ -24,7 +24,7 @@ impl Broken {
 }
 
 /// The journal id in the genesis frame; `None` if nothing is stored.
-pub(crate) fn journal_id(store: &Store) -> Result<Option<JournalId>, Broken> {
+pub(crate) fn journal_id(store: &dyn Store) -> Result<Option<JournalId>, Broken> {
     let stored = store.frame(GENESIS);
     let Some(bytes) = stored.map_err(|fault| Broken::at(GENESIS, fault))? else {
         return Ok(None);
@@ -34,7 +34,7 @@ pub(crate) fn journal_id(store: &Store) -> Result<Option<JournalId>, Broken> {
 }
 
 /// The end of the last complete group, whose frames are all checked; `None` if nothing is stored.
-pub(crate) fn tip(store: &Store) -> Result<Option<Tip>, Broken> {
+pub(crate) fn tip(store: &dyn Store) -> Result<Option<Tip>, Broken> {
     let last = store.last().map_err(|fault| Broken::new(fault.to_string()))?;
     let Some(mut number) = last else {
         return Ok(None);
@@ -69,7 +69,7 @@ pub(crate) fn tip(store: &Store) -> Result<Option<Tip>, Broken> {
 }
 
 /// Whether the chain had exactly this head after some frame.
-pub(crate) fn holds(store: &Store, tip: &Tip, head: &Head) -> Result<bool, Broken> {
+pub(crate) fn holds(store: &dyn Store, tip: &Tip, head: &Head) -> Result<bool, Broken> {
     if head.seq > tip.head.seq {
         return Ok(false);
     }
@@ -80,7 +80,7 @@ pub(crate) fn holds(store: &Store, tip: &Tip, head: &Head) -> Result<bool, Broke
 }
 
 /// Number of the frame with entry `seq`, which lies between 1 and the tip's.
-fn frame_of(store: &Store, tip: &Tip, seq: u64) -> Result<u64, Broken> {
+fn frame_of(store: &dyn Store, tip: &Tip, seq: u64) -> Result<u64, Broken> {
     let (mut low, mut high) = (GENESIS.saturating_add(1), tip.frame);
     while low < high {
         let middle = low.saturating_add(high.saturating_sub(low).div_ceil(2));
@@ -95,7 +95,7 @@ fn frame_of(store: &Store, tip: &Tip, seq: u64) -> Result<u64, Broken> {
     Ok(low)
 }
 
-fn stored(store: &Store, number: u64) -> Result<sled::IVec, Broken> {
+fn stored(store: &dyn Store, number: u64) -> Result<Vec<u8>, Broken> {
     store.frame(number).map_err(|fault| Broken::at(number, fault))?.ok_or_else(|| Broken::at(number, "it is missing"))
 }
 
@@ -112,7 +112,7 @@ impl Frame<'_> {
 /// Entries in order, each checked before it is given; the first damage ends the iteration with
 /// [`Error::EntryDamaged`]. Ends without an error only at the head.
 pub struct Entries<'a> {
-    scan: Option<Scan<'a>>,
+    scan: Option<Frames<'a>>,
     tip: Option<Tip>,
     skip_below: u64,
     number: u64,
@@ -131,7 +131,7 @@ impl std::fmt::Debug for Entries<'_> {
 impl<'a> Entries<'a> {
     /// Entries from `from_seq` to the tip. Where `from_seq` cannot be found because of damage, the reading starts at
     /// the beginning, which finds the damage.
-    pub(crate) fn new(store: &'a Store, tip: &Tip, from_seq: u64) -> Self {
+    pub(crate) fn new(store: &'a dyn Store, tip: &Tip, from_seq: u64) -> Self {
         let start = if from_seq > 1 && from_seq <= tip.head.seq { start_at(store, tip, from_seq).ok() } else { None };
         let (number, seq, chain, group) = start.unwrap_or((GENESIS, 1, None, None));
         Self {
@@ -147,7 +147,7 @@ impl<'a> Entries<'a> {
     }
 
     /// All frames there are, whether or not they reach a tip: for finding where damage begins.
-    pub(crate) fn of_damaged(store: &'a Store, from_seq: u64) -> Self {
+    pub(crate) fn of_damaged(store: &'a dyn Store, from_seq: u64) -> Self {
         Self {
             scan: Some(store.scan(GENESIS)),
             tip: None,
@@ -238,7 +238,7 @@ impl<'a> Entries<'a> {
 /// Where reading starts for an entry in the middle: frame, its first entry, the chain before it, its group.
 type Start = (u64, u64, Option<[u8; 32]>, Option<u64>);
 
-fn start_at(store: &Store, tip: &Tip, seq: u64) -> Result<Start, Broken> {
+fn start_at(store: &dyn Store, tip: &Tip, seq: u64) -> Result<Start, Broken> {
     let number = frame_of(store, tip, seq)?;
     let bytes = stored(store, number)?;
     let frame = Frame::decode(number, &bytes).map_err(|damage| Broken::at(number, damage))?;

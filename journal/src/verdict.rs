@@ -55,7 +55,7 @@ pub enum Verdict {
     },
     /// The data cannot be opened at all.
     Unreadable {
-        /// What sled said.
+        /// What the store said.
         reason: String,
         /// First and last entry that cannot be read, as far as the anchor knows; `None` if it knows of none.
         lost: Option<(u64, u64)>,
@@ -135,7 +135,7 @@ fn own_heads<'a>(anchor: &'a Anchor, external: &'a [(JournalId, Head)]) -> impl 
 }
 
 /// Compares the data with the anchor and with the heads that others know of this journal.
-pub(crate) fn judge(store: &Store, anchor: &Anchor, external: &[(JournalId, Head)]) -> Judged {
+pub(crate) fn judge(store: &dyn Store, anchor: &Anchor, external: &[(JournalId, Head)]) -> Judged {
     let known = last_known(anchor, external);
     match judge_chain(store, anchor, external, known) {
         Ok(judged) => judged,
@@ -143,7 +143,12 @@ pub(crate) fn judge(store: &Store, anchor: &Anchor, external: &[(JournalId, Head
     }
 }
 
-fn judge_chain(store: &Store, anchor: &Anchor, external: &[(JournalId, Head)], known: u64) -> Result<Judged, Broken> {
+fn judge_chain(
+    store: &dyn Store,
+    anchor: &Anchor,
+    external: &[(JournalId, Head)],
+    known: u64,
+) -> Result<Judged, Broken> {
     let Some(tip) = reader::tip(store)? else {
         return Ok(if known == 0 {
             Judged::Unwritten
@@ -184,7 +189,7 @@ fn judge_chain(store: &Store, anchor: &Anchor, external: &[(JournalId, Head)], k
 }
 
 /// Finds the first entry that cannot be read.
-fn damage_of(store: &Store, known: u64, broken: &Broken) -> Verdict {
+fn damage_of(store: &dyn Store, known: u64, broken: &Broken) -> Verdict {
     for entry in Entries::of_damaged(store, 1) {
         if let Err(Error::EntryDamaged { seq, reason }) = entry {
             return Verdict::EntryDamaged { from: seq, to: known.max(seq), reason };

@@ -1,4 +1,12 @@
+use std::cell::Cell;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+
 use super::*;
+use crate::copy::open_copy;
+use crate::files::{SLED, SLED_BEFORE_OPEN, SLED_OPENING};
+use crate::plain::{self, Segments};
 
 fn open(dir: &Path) -> Journal {
     match Journal::open(dir, JournalId([3; 16]), &[]).unwrap() {
@@ -7,34 +15,92 @@ fn open(dir: &Path) -> Journal {
     }
 }
 
-fn fails(_: &File) -> io::Result<()> {
-    Err(io::Error::other("injected"))
+/// A directory whose syncs fail while told so: those of the anchor, or those of the segments.
+struct FailingSyncs {
+    directory: Directory,
+    of_anchor: Cell<bool>,
+    of_segments: Cell<bool>,
 }
 
-/// Fails only for the anchor, whose length never changes.
-fn fails_for_the_anchor(file: &File) -> io::Result<()> {
-    if file.metadata()?.len() == 8192 {
-        return fails(file);
+impl FailingSyncs {
+    fn new(dir: &Path) -> Rc<Self> {
+        let directory = Directory::open(dir).unwrap();
+        Rc::new(Self { directory, of_anchor: Cell::new(false), of_segments: Cell::new(false) })
     }
-    file.sync_data()
+}
+
+impl Disk for FailingSyncs {
+    fn sync(&self, name: &str) -> io::Result<()> {
+        let fails = if name == ANCHOR { &self.of_anchor } else { &self.of_segments };
+        if fails.get() { Err(io::Error::other("injected")) } else { self.directory.sync(name) }
+    }
+
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.directory.read_at(name, offset, buffer)
+    }
+
+    fn length(&self, name: &str) -> io::Result<u64> {
+        self.directory.length(name)
+    }
+
+    fn create(&self, name: &str) -> io::Result<()> {
+        self.directory.create(name)
+    }
+
+    fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.directory.write_at(name, offset, bytes)
+    }
+
+    fn set_length(&self, name: &str, length: u64) -> io::Result<()> {
+        self.directory.set_length(name, length)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.directory.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.directory.remove(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.directory.list()
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.directory.sync_directory()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.directory.free_bytes()
+    }
+}
+
+fn open_plain(disk: &Rc<FailingSyncs>) -> Journal<Segments<Rc<FailingSyncs>>, Rc<FailingSyncs>> {
+    match plain::open(Rc::clone(disk), JournalId([3; 16]), &[]).unwrap() {
+        Opened::Fresh(journal) | Opened::Continued(journal) => journal,
+        damaged @ Opened::Damaged { .. } => panic!("{damaged:?}"),
+    }
 }
 
 #[test]
 fn a_failed_sync_of_either_file_poisons_for_good() {
-    for failing in [fails as SyncCall, fails_for_the_anchor] {
+    for of_anchor in [false, true] {
         let dir = tempfile::tempdir().unwrap();
-        let mut journal = open(dir.path());
+        let disk = FailingSyncs::new(dir.path());
+        let mut journal = open_plain(&disk);
         let head = journal.append(&[b"one".to_vec()]).unwrap();
-        journal.sync = failing;
+        let failing = if of_anchor { &disk.of_anchor } else { &disk.of_segments };
+        failing.set(true);
         let error = journal.append(&[b"two".to_vec()]).unwrap_err();
-        assert!(matches!(error, Error::Io { what: "sync", .. }), "{error}");
+        assert!(error.to_string().contains("sync"), "{error}");
         assert_eq!(journal.head(), head, "nothing was acknowledged");
-        journal.sync = |file| file.sync_data();
+        failing.set(false);
         for refused in [journal.append(&[b"three".to_vec()]).map(|_| ()), journal.settle()] {
             assert!(matches!(refused, Err(Error::Poisoned { .. })), "{refused:?}");
         }
         assert!(matches!(journal.close(), Err(Error::Poisoned { .. })));
-        let journal = open(dir.path());
+        let journal = open_plain(&disk);
         let read: Vec<Vec<u8>> = journal.entries(1).map(|e| e.unwrap().bytes).collect();
         assert!(read == [b"one".to_vec()] || read == [b"one".to_vec(), b"two".to_vec()]);
     }
@@ -66,10 +132,9 @@ fn an_interrupted_creation_is_completed() {
         let dir = tempfile::tempdir().unwrap();
         let id = JournalId([5; 16]);
         let head = frame::encode_genesis(id).1.head;
-        let path = dir.path().join(ANCHOR);
-        AnchorFile::create(&path, settled_at(id, head, None)).unwrap();
+        AnchorFile::create(&Directory::open(dir.path()).unwrap(), settled_at(id, head, None)).unwrap();
         if step > 0 {
-            let store = Store::open(&dir.path().join(SLED)).unwrap();
+            let mut store = SledStore::open(&dir.path().join(SLED)).unwrap();
             if step > 1 {
                 store.put(vec![(GENESIS, frame::encode_genesis(id).0)]).unwrap();
             }

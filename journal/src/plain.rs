@@ -1,0 +1,302 @@
+//! The journal on plain segment files: the yardstick beside sled, and what the simulator runs on its disk.
+//!
+//! # Files
+//! `segment-` and the number of its first frame, 16 hexadecimal digits. A segment is a run of records, one a frame: the
+//! frame's number (`u64`, big endian, as sled's key) and the frame's bytes. Frame numbers follow without gaps, through
+//! all segments. A group lies in one segment as a whole; a new segment is begun with the first group after
+//! [`SEGMENT_BYTES`].
+//!
+//! # What an opening takes for a torn tail
+//! The last segment is read to its end. Where a record cannot be read, and after it there is none of another group than
+//! the one it belongs to, the tail is torn: groups are written one at a time, so it is of the last, and it was not
+//! synced. Whether it had been acknowledged after all, the anchor tells. A torn tail is not seen by any reader, and is
+//! cut off once the journal's verdict is good. Everything else that cannot be read stays where it is, as damage.
+
+mod segment;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::{Directory, Disk};
+use crate::frame::{Frame, FrameDamage, Kind};
+use crate::journal::{Journal, Opened};
+use crate::store::{Frames, NumberedFrame, Store, StoreFault};
+use crate::{Error, Head, JournalId};
+
+use segment::{Index, encode_records};
+
+/// A segment with at least this many bytes takes no further group: what pruning frees at once, and what an opening
+/// reads.
+pub const SEGMENT_BYTES: u64 = 4 << 20;
+/// Indexes kept in memory beside that of the last segment: a look-up by halves stays within two.
+const INDEXES_KEPT: usize = 2;
+
+/// Opens the journal on the plain files of `disk`, or begins one with identity `fresh` where there is none; else as
+/// [`Journal::open_on`]. Frames and anchor share the disk, so it is a handle that can be cloned: `Rc<MyDisk>`,
+/// `Arc<Directory>`, or a type of your own.
+///
+/// # Errors
+/// As [`Journal::open_on`].
+pub fn open<D: Disk + Clone>(
+    disk: D,
+    fresh: JournalId,
+    external: &[(JournalId, Head)],
+) -> Result<Opened<Segments<D>, D>, Error> {
+    Journal::open_on(Segments::open(disk.clone())?, disk, fresh, external)
+}
+
+/// [`open`] for a directory of the file system, which is created if need be and locked.
+///
+/// # Errors
+/// As [`open`]; [`Error::InUse`] if another process has the directory open.
+pub fn open_dir(
+    dir: &Path,
+    fresh: JournalId,
+    external: &[(JournalId, Head)],
+) -> Result<Opened<Segments<Arc<Directory>>, Arc<Directory>>, Error> {
+    open(Arc::new(Directory::open(dir)?), fresh, external)
+}
+
+/// Frames in segment files.
+#[derive(Debug)]
+pub struct Segments<D> {
+    disk: D,
+    /// Number of the first frame of each segment.
+    segments: BTreeSet<u64>,
+    /// Index of the last segment.
+    active: Option<Arc<Index>>,
+    indexes: RefCell<BTreeMap<u64, Arc<Index>>>,
+    unsynced: RefCell<BTreeSet<u64>>,
+    names_unsynced: Cell<bool>,
+}
+
+impl<D: Disk> Segments<D> {
+    /// Reads the names of all segments and the content of the last. Writes nothing.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn open(disk: D) -> Result<Self, StoreFault> {
+        let names = disk.list().map_err(|e| StoreFault::new("list the segments", e))?;
+        let segments: BTreeSet<u64> = names.iter().filter_map(|name| segment::number_in(name)).collect();
+        let last = segments.last().copied();
+        let mut store = Self {
+            disk,
+            segments,
+            active: None,
+            indexes: RefCell::default(),
+            unsynced: RefCell::new(last.into_iter().collect()),
+            names_unsynced: Cell::new(true),
+        };
+        if let Some(last) = last {
+            let mut index = Index::read(&store.disk, last)?;
+            if let Some(hole) = index.hole() {
+                index.drop_torn_tail(store.group_at(hole, &index)?);
+            }
+            store.active = Some(Arc::new(index));
+        }
+        Ok(store)
+    }
+
+    /// First entry of the group that an unreadable frame belongs to; 0, which is no group's, if that cannot be said.
+    fn group_at(&self, hole: u64, index: &Index) -> Result<u64, StoreFault> {
+        let Some(before) = hole.checked_sub(1) else { return Ok(0) };
+        let bytes = match index.place(before) {
+            Some(place) => Some(segment::read_place(&self.disk, index.segment, place)?),
+            None => self.frame(before)?,
+        };
+        let frame = bytes.as_deref().and_then(|bytes| Frame::decode(before, bytes).ok());
+        let group = frame.and_then(|frame| match frame.kind {
+            Kind::Genesis => Some(1),
+            Kind::Inner => Some(frame.group_first),
+            Kind::Last => frame.next_seq(),
+        });
+        Ok(group.unwrap_or(0))
+    }
+
+    /// The segment that has this frame, if any has, and its index.
+    fn index_of(&self, number: u64) -> Result<Option<Arc<Index>>, StoreFault> {
+        let Some(segment) = self.segments.range(..=number).next_back().copied() else {
+            return Ok(None);
+        };
+        if let Some(active) = self.active.as_ref().filter(|active| active.segment == segment) {
+            return Ok(Some(Arc::clone(active)));
+        }
+        let mut indexes = self.indexes.borrow_mut();
+        if let Some(index) = indexes.get(&segment) {
+            return Ok(Some(Arc::clone(index)));
+        }
+        let index = Arc::new(Index::read(&self.disk, segment)?);
+        if indexes.len() >= INDEXES_KEPT {
+            indexes.pop_first();
+        }
+        indexes.insert(segment, Arc::clone(&index));
+        Ok(Some(index))
+    }
+
+    fn begin_segment(&mut self, first: u64) -> Result<(), StoreFault> {
+        let name = segment::name_of(first);
+        self.disk.create(&name).map_err(|e| StoreFault::new("begin a segment", e))?;
+        self.names_unsynced.set(true);
+        self.segments.insert(first);
+        self.active = Some(Arc::new(Index::new(first)));
+        Ok(())
+    }
+
+    fn forget(&mut self, segment: u64) -> Result<(), StoreFault> {
+        let removed = self.disk.remove(&segment::name_of(segment));
+        removed.map_err(|e| StoreFault::new("remove a segment", e))?;
+        self.names_unsynced.set(true);
+        self.segments.remove(&segment);
+        self.indexes.borrow_mut().remove(&segment);
+        self.unsynced.borrow_mut().remove(&segment);
+        Ok(())
+    }
+}
+
+impl<D: Disk> Store for Segments<D> {
+    fn put(&mut self, frames: Vec<NumberedFrame>) -> Result<(), StoreFault> {
+        let Some(first) = frames.first().map(|(number, _)| *number) else {
+            return Ok(());
+        };
+        if self.active.as_ref().is_none_or(|active| active.end >= SEGMENT_BYTES) {
+            self.begin_segment(first)?;
+        }
+        let active = self.active.as_mut().map(Arc::make_mut).ok_or_else(|| StoreFault::new("write", "no segment"))?;
+        let records = encode_records(&frames);
+        let name = segment::name_of(active.segment);
+        self.unsynced.borrow_mut().insert(active.segment);
+        self.disk.write_at(&name, active.end, &records).map_err(|e| StoreFault::new("write a group", e))?;
+        for (number, bytes) in &frames {
+            active.push(*number, bytes.len());
+        }
+        Ok(())
+    }
+
+    /// Every write has been handed over already.
+    fn flush(&mut self) -> Result<(), StoreFault> {
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), StoreFault> {
+        for segment in self.unsynced.take() {
+            self.disk.sync(&segment::name_of(segment)).map_err(|e| StoreFault::new("sync a segment", e))?;
+        }
+        if self.names_unsynced.take() {
+            self.disk.sync_directory().map_err(|e| StoreFault::new("sync the names of segments", e))?;
+        }
+        Ok(())
+    }
+
+    fn frame(&self, number: u64) -> Result<Option<Vec<u8>>, StoreFault> {
+        let Some(index) = self.index_of(number)? else {
+            return Ok(None);
+        };
+        match index.place(number) {
+            Some(place) => segment::read_place(&self.disk, index.segment, place).map(Some),
+            None if index.is_hole(number) => Err(StoreFault::new("read a frame", FrameDamage::Checksum)),
+            None => Ok(None),
+        }
+    }
+
+    fn first(&self) -> Result<Option<u64>, StoreFault> {
+        let Some(first) = self.segments.first() else {
+            return Ok(None);
+        };
+        Ok(self.index_of(*first)?.and_then(|index| index.first()))
+    }
+
+    fn last(&self) -> Result<Option<u64>, StoreFault> {
+        for segment in self.segments.iter().rev() {
+            if let Some(last) = self.index_of(*segment)?.and_then(|index| index.last()) {
+                return Ok(Some(last));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_empty(&self) -> Result<bool, StoreFault> {
+        for segment in &self.segments {
+            let length = self.disk.length(&segment::name_of(*segment));
+            if length.map_err(|e| StoreFault::new("look at a segment", e))? > 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn scan(&self, from: u64) -> Frames<'_> {
+        let segment = self.segments.range(..=from).next_back().copied().unwrap_or(from);
+        let mut failed = false;
+        let frames = self.segments.range(segment..).flat_map(move |segment| -> Frames<'_> {
+            match self.read_segment(*segment) {
+                Ok(frames) => Box::new(frames.filter(move |(number, _)| *number >= from).map(Ok)),
+                Err(fault) => Box::new(std::iter::once(Err(fault))),
+            }
+        });
+        Box::new(frames.take_while(move |read| !std::mem::replace(&mut failed, read.is_err())))
+    }
+
+    fn remove_from(&mut self, first: u64) -> Result<bool, StoreFault> {
+        let mut changed = false;
+        while let Some(last) = self.segments.last().copied().filter(|last| *last >= first) {
+            self.forget(last)?;
+            changed = true;
+        }
+        let Some(segment) = self.segments.last().copied() else {
+            self.active = None;
+            return Ok(changed);
+        };
+        let mut index = match self.active.take().filter(|active| active.segment == segment) {
+            Some(active) => active,
+            None => Arc::new(Index::read(&self.disk, segment)?),
+        };
+        let kept = Arc::make_mut(&mut index);
+        kept.cut(first);
+        let name = segment::name_of(segment);
+        let length = self.disk.length(&name).map_err(|e| StoreFault::new("look at a segment", e))?;
+        if length > kept.end {
+            self.disk.set_length(&name, kept.end).map_err(|e| StoreFault::new("cut a segment", e))?;
+            self.unsynced.borrow_mut().insert(segment);
+            changed = true;
+        }
+        self.indexes.borrow_mut().remove(&segment);
+        self.active = Some(index);
+        Ok(changed)
+    }
+
+    /// Removes one segment a call, whatever `at_most` says.
+    fn remove_below(&mut self, number: u64, _at_most: usize) -> Result<bool, StoreFault> {
+        let mut segments = self.segments.iter().copied();
+        let (Some(oldest), Some(second)) = (segments.next(), segments.next()) else {
+            return Ok(false);
+        };
+        if second > number {
+            return Ok(false);
+        }
+        let more = segments.next().is_some_and(|third| third <= number);
+        self.forget(oldest)?;
+        // In this order for ever: a later one must not vanish before an earlier one.
+        self.disk.sync_directory().map_err(|e| StoreFault::new("sync the names of segments", e))?;
+        Ok(more)
+    }
+
+    fn close(self) -> Result<u32, StoreFault> {
+        self.sync()?;
+        Ok(0)
+    }
+}
+
+impl<D: Disk> Segments<D> {
+    /// The frames of one segment, read at once.
+    fn read_segment(&self, segment: u64) -> Result<impl Iterator<Item = NumberedFrame> + use<D>, StoreFault> {
+        let index = self.index_of(segment)?.ok_or_else(|| StoreFault::new("read a segment", "it is gone"))?;
+        let bytes = segment::read_bytes(&self.disk, segment)?;
+        Ok((segment..).zip(index.places()).filter_map(move |(number, place)| {
+            let place = place?;
+            let start = usize::try_from(place.offset).ok()?;
+            bytes.get(start..)?.get(..place.length).map(|frame| (number, frame.to_vec()))
+        }))
+    }
+}

@@ -1,0 +1,202 @@
+//! The thin wall around sled 0.34.7: every call guarded.
+//!
+//! What is kept away from the rest (`reliability.md` §0 and §6): sled panics on damaged files (caught here), its flush
+//! is no sync (its log is synced here, through a handle of our own), its own flusher swallows sync errors (switched
+//! off), values beyond a quarter segment leave the log for files that are never synced (looked for after each flush).
+
+use std::cell::Cell;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sled::IVec;
+
+use crate::files::{self, SLED_DB};
+use crate::store::{Frames, NumberedFrame, Store, StoreFault};
+
+/// sled's page cache. Replay reads once, in order: a larger cache would only cost memory.
+const CACHE_BYTES: u64 = 32 << 20;
+
+/// An open sled database of frames.
+pub struct SledStore {
+    db: Option<sled::Db>,
+    dir: PathBuf,
+    log: File,
+    files_synced: Cell<bool>,
+    panicked: AtomicBool,
+}
+
+impl std::fmt::Debug for SledStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SledStore").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl SledStore {
+    /// Opens or creates the database in `dir`; sled rewrites parts of its files while doing so, so after an unclean stop
+    /// this must be a copy.
+    pub(crate) fn open(dir: &Path) -> Result<Self, StoreFault> {
+        let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let db = settle_call("open", catch_unwind(AssertUnwindSafe(|| config.open()))).map_err(|(fault, _)| fault)?;
+        let log = File::options().read(true).write(true).open(dir.join(SLED_DB));
+        let log = log.map_err(|e| StoreFault::new("open its log", e))?;
+        let (files_synced, panicked) = (Cell::new(false), AtomicBool::new(false));
+        Ok(Self { db: Some(db), dir: dir.into(), log, files_synced, panicked })
+    }
+
+    fn range(&self, from: u64) -> Scan<'_> {
+        Scan { store: self, iter: self.db.as_ref().map(|db| db.range(from.to_be_bytes()..)) }
+    }
+
+    fn remove(&self, numbers: &[u64]) -> Result<(), StoreFault> {
+        let mut batch = sled::Batch::default();
+        for number in numbers {
+            batch.remove(&number.to_be_bytes());
+        }
+        self.guarded("remove frames", |db| db.apply_batch(batch))
+    }
+
+    fn guarded<T>(&self, what: &'static str, call: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, StoreFault> {
+        let Some(db) = self.db.as_ref() else {
+            return Err(StoreFault { what, reason: "it is closed".into() });
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(db)));
+        settle_call(what, outcome).map_err(|(fault, panicked)| {
+            self.panicked.fetch_or(panicked, Ordering::Relaxed);
+            fault
+        })
+    }
+}
+
+impl Store for SledStore {
+    fn put(&mut self, frames: Vec<NumberedFrame>) -> Result<(), StoreFault> {
+        let mut batch = sled::Batch::default();
+        for (number, bytes) in frames {
+            batch.insert(&number.to_be_bytes(), bytes);
+        }
+        self.guarded("write a group", |db| db.apply_batch(batch))
+    }
+
+    fn flush(&mut self) -> Result<(), StoreFault> {
+        self.guarded("flush", |db| db.flush().map(|_| ()))?;
+        match files::is_occupied(&self.dir.join("blobs")) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(StoreFault::new("keep a group in its log", "it made a file beside it")),
+            Err(error) => Err(StoreFault::new("look for files beside its log", error)),
+        }
+    }
+
+    fn sync(&self) -> Result<(), StoreFault> {
+        if !self.files_synced.replace(true) {
+            files::sync_tree(&self.dir).map_err(|e| StoreFault::new("sync its files", e))?;
+        }
+        self.log.sync_data().map_err(|e| StoreFault::new("sync its log", e))
+    }
+
+    fn frame(&self, number: u64) -> Result<Option<Vec<u8>>, StoreFault> {
+        Ok(self.guarded("read a frame", |db| db.get(number.to_be_bytes()))?.map(|value| value.to_vec()))
+    }
+
+    fn first(&self) -> Result<Option<u64>, StoreFault> {
+        let first = self.guarded("find the first frame", |db| db.first())?;
+        first.map(|(key, _)| number_of(&key)).transpose()
+    }
+
+    fn last(&self) -> Result<Option<u64>, StoreFault> {
+        let last = self.guarded("find the last frame", |db| db.last())?;
+        last.map(|(key, _)| number_of(&key)).transpose()
+    }
+
+    fn scan(&self, from: u64) -> Frames<'_> {
+        Box::new(self.range(from))
+    }
+
+    fn remove_from(&mut self, first: u64) -> Result<bool, StoreFault> {
+        let numbers = self.range(first).map(|stored| Ok(stored?.0)).collect::<Result<Vec<_>, _>>()?;
+        if !numbers.is_empty() {
+            self.remove(&numbers)?;
+        }
+        Ok(!numbers.is_empty())
+    }
+
+    fn remove_below(&mut self, number: u64, at_most: usize) -> Result<bool, StoreFault> {
+        let below = |stored: &Result<NumberedFrame, StoreFault>| stored.as_ref().map_or(true, |(n, _)| *n < number);
+        let some = self.range(0).take_while(below).take(at_most);
+        let numbers = some.map(|stored| Ok(stored?.0)).collect::<Result<Vec<_>, _>>()?;
+        if numbers.is_empty() {
+            return Ok(false);
+        }
+        self.remove(&numbers)?;
+        Ok(numbers.len() == at_most)
+    }
+
+    fn close(self) -> Result<u32, StoreFault> {
+        let dir = self.dir.clone();
+        drop(self);
+        files::sync_tree(&dir).map_err(|e| StoreFault::new("sync its files", e))?;
+        files::fingerprint(&dir).map_err(|e| StoreFault::new("read its files", e))
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        let Some(db) = self.db.take() else { return };
+        if *self.panicked.get_mut() {
+            // Its locks may be held for ever by the call that panicked: dropping it could wait for them.
+            std::mem::forget(db);
+        } else {
+            // A panic in here changes nothing: durable is only what was synced before.
+            drop(catch_unwind(AssertUnwindSafe(|| drop(db))));
+        }
+    }
+}
+
+/// Iterator of [`SledStore::range`]; ends after the first fault.
+struct Scan<'a> {
+    store: &'a SledStore,
+    iter: Option<sled::Iter>,
+}
+
+impl Iterator for Scan<'_> {
+    type Item = Result<NumberedFrame, StoreFault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let iter = self.iter.as_mut()?;
+        let read = self
+            .store
+            .guarded("read the next frame", |_| iter.next().transpose())
+            .and_then(|stored| stored.map(|(key, value)| Ok((number_of(&key)?, value.to_vec()))).transpose())
+            .transpose();
+        if !matches!(read, Some(Ok(_))) {
+            let iter = self.iter.take();
+            if self.store.panicked.load(Ordering::Relaxed) {
+                // As with the database: dropping it could wait for a lock that the panic left held.
+                std::mem::forget(iter);
+            }
+        }
+        read
+    }
+}
+
+fn number_of(key: &IVec) -> Result<u64, StoreFault> {
+    let bytes = <[u8; 8]>::try_from(key.as_ref())
+        .map_err(|_| StoreFault::new("read a key", format_args!("it has {} bytes, a frame number has 8", key.len())))?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+/// Turns an error or a panic into a fault; the flag tells a panic.
+fn settle_call<T>(what: &'static str, outcome: std::thread::Result<sled::Result<T>>) -> Result<T, (StoreFault, bool)> {
+    match outcome {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err((StoreFault { what, reason: error.to_string() }, false)),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("without a message");
+            Err((StoreFault { what, reason: format!("panic: {text}") }, true))
+        }
+    }
+}
