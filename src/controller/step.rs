@@ -186,6 +186,18 @@ impl Controller {
         &self.state
     }
 
+    /// Until when a call that changes something may start, in monotonic milliseconds, while this process leads.
+    #[must_use]
+    pub fn acts_until_ms(&self) -> Option<u64> {
+        self.lease.may_start_until_ms()
+    }
+
+    /// Whether records are folded that the journal was not given yet.
+    #[must_use]
+    pub fn has_unwritten(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Whether this process leads.
     #[must_use]
     pub const fn leads(&self) -> bool {
@@ -201,7 +213,10 @@ impl Controller {
             && self.lists.is_empty()
             && self.state.agenda().is_empty();
         let done = |(_, pod): (&PodUid, &crate::machine::state::Pod)| match pod.standing() {
-            Standing::Allocated(id) => self.state.allocation(*id).is_some_and(|allocation| allocation.is_published()),
+            Standing::Allocated(id) => {
+                let published = self.state.allocation(*id).is_some_and(|allocation| allocation.is_published());
+                published || self.state.waits_for_others(*id)
+            }
             Standing::Refused(_) | Standing::Waiting { queue: Some(_), .. } => true,
             Standing::Waiting { reason, .. } => *reason == crate::machine::demand::WaitReason::OtherController,
             Standing::Open => !pod.is_served(),
@@ -310,7 +325,7 @@ impl Controller {
         }
         self.emit(now, Event::TermStarted(control::TermStarted { term, holder, predecessor }));
         if let Some(reason) = self.identity.rebased.take() {
-            self.emit(now, Event::Rebased(control::Rebased { reason }));
+            self.emit(now, Event::Rebased(control::Rebased { reason, anew: true }));
         }
         self.emit_configuration(now);
         self.barrier = Barrier::default();

@@ -160,7 +160,7 @@ mod tests {
         writer.append(vec![started()]).unwrap();
         let written = writer.written().await.unwrap();
         assert_eq!((written.head.seq, written.records), (1, vec![started()]));
-        let second = record(2, Event::Rebased(Rebased { reason: String::new() }));
+        let second = record(2, Event::Rebased(Rebased { reason: String::new(), anew: true }));
         writer.append(vec![second]).unwrap();
         writer.close().await.unwrap();
         assert_eq!(open(room.path()).head().seq, 2);
@@ -171,7 +171,7 @@ mod tests {
         let room = tempfile::tempdir().unwrap();
         let mut writer = Writer::start(open(room.path())).unwrap();
         let reason = "x".repeat(codec::RECORD_BYTES_MAX);
-        writer.append(vec![record(1, Event::Rebased(Rebased { reason }))]).unwrap();
+        writer.append(vec![record(1, Event::Rebased(Rebased { reason, anew: true }))]).unwrap();
         let error = writer.written().await.unwrap_err();
         assert!(matches!(error, Error::Encode(_)), "{error}");
         assert!(matches!(writer.written().await, Err(Error::Lost)), "the thread has ended");

@@ -17,7 +17,7 @@ use std::fmt;
 
 use crate::machine::event::Event;
 use crate::machine::identity::AllocationId;
-use crate::machine::state::{Entry, Listed, Standing, State};
+use crate::machine::state::{Entry, Listed, Phase, Standing, State};
 
 /// A broken invariant with its evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +90,8 @@ fn allocation(state: &State, id: AllocationId) -> Vec<Violation> {
 
 fn targets(state: &State, found: &mut Vec<Violation>) {
     let mut seen = BTreeMap::new();
-    for (id, allocation) in state.allocations.iter() {
+    let live = state.allocations.iter().filter(|(_, allocation)| allocation.phase == Phase::Live);
+    for (id, allocation) in live {
         for item in allocation.items.iter().filter(|item| item.entry != Entry::Gone) {
             if let Some(other) = seen.insert((allocation.ip, item.want), id) {
                 let evidence = format!("{} is the target of allocations {other} and {id}", allocation.tuple(item));

@@ -60,8 +60,13 @@ impl State {
             return None;
         }
         if self.rebuilding {
-            // What cannot be believed stands for something that we do not know: without history nothing is deleted.
-            return self.recover(key, strange).map(Event::Recovered);
+            if let Some(recovered) = self.recover(key, strange) {
+                return Some(Event::Recovered(recovered));
+            }
+            // What cannot be believed may yet be: another table can show its entries.
+            if !self.is_all_read() {
+                return None;
+            }
         }
         let held_by_us = self.by_name.get(key).is_some_and(|id| <(u64, u64)>::from(*id) == claim.allocation);
         (!held_by_us).then(|| {
@@ -79,7 +84,9 @@ impl State {
         let claim = strange.claim.as_ref()?;
         let (eip, ip) = (claim.eip?, claim.ip?);
         let pool = self.pools.iter().find(|entry| entry.gateway.as_str() == claim.gateway);
-        let within = |item: &decided::Item| pool.is_some_and(|pool| pool.range.contains(item.external));
+        let within = |item: &decided::Item| {
+            pool.is_some_and(|pool| pool.range.contains(item.external)) || self.is_marked(claim, eip, item)
+        };
         let free = |item: &decided::Item| {
             let protocol = crate::machine::identity::protocol_of(item.protocol);
             protocol.is_some_and(|protocol| {
@@ -111,6 +118,21 @@ impl State {
             items: claim.items.clone(),
             passed_over: Vec::new(),
         })
+    }
+
+    /// Whether a claimed item has an entry with the mark of its allocation: what is there counts, in a pool or not.
+    fn is_marked(
+        &self,
+        claim: &crate::machine::event::seen::Claim,
+        eip: std::net::Ipv4Addr,
+        item: &decided::Item,
+    ) -> bool {
+        let Some(table) = self.tables.get(&TableId::from(claim.table.as_str())) else { return false };
+        let Some(protocol) = crate::machine::identity::protocol_of(item.protocol) else { return false };
+        let entry = table.strays_external.get(&(eip, protocol, item.external)).and_then(|id| table.entries.get(id));
+        let Some(Listed::Stray(stray)) = entry else { return false };
+        let mark = crate::machine::identity::Mark::parse(&stray.name).filter(|_| stray.marked);
+        mark.is_some_and(|mark| <(u64, u64)>::from(mark.allocation) == claim.allocation)
     }
 
     fn decide_allocation(&self, id: AllocationId) -> Option<Event> {

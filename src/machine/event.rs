@@ -2,7 +2,8 @@
 //!
 //! On disk a record is `{kind u16, version u8, term u64, machine time u64, wall time i64}`, little endian, followed by the
 //! bincode 2 form (standard configuration: variable-length integers) of one frozen struct. Frozen means: a struct here is
-//! never edited once released. A new field is a new struct under a new version, and an upcaster turns the old one into it.
+//! never edited once released. A new field is a new struct under a new version, and an upcaster turns the old one into it
+//! ([`earlier`]).
 //! For the same reason these structs use std types only and share none with `State`: protocols are IANA protocol numbers
 //! (6 TCP, 17 UDP, 0 any), stamps are (term, n), times are milliseconds.
 //!
@@ -11,6 +12,7 @@
 pub mod codec;
 pub mod control;
 pub mod decided;
+pub mod earlier;
 pub mod outcome;
 pub mod seen;
 pub mod timer;
@@ -34,7 +36,7 @@ pub struct Record {
 }
 
 macro_rules! events {
-    ($($(#[$doc:meta])* $kind:literal v $version:literal $variant:ident($body:ty),)*) => {
+    ($($(#[$doc:meta])* $kind:literal v $version:literal $variant:ident($body:ty $(; $old:literal $earlier:ty)*),)*) => {
         /// One fact. The number is its kind on disk.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
         #[serde(tag = "event", content = "body")]
@@ -71,7 +73,10 @@ macro_rules! events {
 
             fn decode_body(kind: u16, version: u8, bytes: &[u8]) -> Result<Self, codec::Error> {
                 match (kind, version) {
-                    $(($kind, $version) => codec::decode_body(bytes).map(Self::$variant),)*
+                    $(
+                        ($kind, $version) => codec::decode_body(bytes).map(Self::$variant),
+                        $(($kind, $old) => codec::decode_body::<$earlier>(bytes).map(|body| Self::$variant(body.into())),)*
+                    )*
                     (kind, version) => Err(codec::Error::UnknownKind { kind, version }),
                 }
             }
@@ -87,7 +92,7 @@ events! {
     /// A leader began to decide.
     3 v 1 TermStarted(control::TermStarted),
     /// History before this point is not continuous; what follows rebuilds the state.
-    4 v 1 Rebased(control::Rebased),
+    4 v 2 Rebased(control::Rebased; 1 earlier::RebasedV1),
     /// All pods that ask and all claims have been read in this term.
     5 v 1 ClusterRead(control::ClusterRead),
     /// The entries of a table have been read, completely, in this term: decisions about it may begin.

@@ -132,6 +132,12 @@ impl Agenda {
         std::mem::take(&mut self.changes)
     }
 
+    /// Nothing is wanted any more.
+    pub(crate) fn clear(&mut self) {
+        let intents = std::mem::take(&mut self.intents);
+        self.changes.extend(intents.into_keys().map(Change::Went));
+    }
+
     /// Replaces the intents of one subject. What stays keeps the event on which it rests.
     pub(crate) fn replace(&mut self, held: &mut Vec<Intent>, wanted: Vec<Intent>, seq: u64) {
         for intent in held.iter().filter(|intent| !wanted.contains(intent)) {

@@ -15,13 +15,14 @@ mod parts;
 mod ports;
 mod queries;
 pub mod tables;
+mod told;
 mod wants;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use crate::machine::identity::{
-    AllocationId, EntryId, GatewayId, Generation, PodKey, PodUid, Protocol, TableId, VSwitchId,
+    AllocationId, EntryId, GatewayId, Generation, PodKey, PodUid, Protocol, Stamp, TableId, VSwitchId,
 };
 use crate::machine::intent::Agenda;
 use crate::machine::probe::Map;
@@ -79,6 +80,10 @@ pub struct State {
     pub(crate) lacking: BTreeSet<AllocationId>,
     pub(crate) holds: Map<(Ipv4Addr, Protocol, u16), Hold>,
     pub(crate) claims: Map<PodKey, StrangeClaim>,
+    /// Those of them that name an allocation.
+    pub(crate) strange_of: Map<AllocationId, BTreeSet<PodKey>>,
+    /// Strays by the allocation that their mark names.
+    pub(crate) strays_of: Map<AllocationId, BTreeSet<(TableId, EntryId)>>,
 
     pub(crate) timers: BTreeSet<(u64, Timer)>,
     pub(crate) agenda: Agenda,
@@ -111,8 +116,11 @@ impl State {
         self.machine_ms
     }
 
-    /// A term was met outside, in a claim or a mark.
-    pub(crate) fn meet_term(&mut self, term: u64) {
+    /// A stamp was met outside, in a claim or a mark; `decided` is the last of its kind that this term gave out. One of
+    /// our own term that we never gave out is another leader's: the term is used twice, and ours must rise above it.
+    pub(crate) fn meet_stamp(&mut self, stamp: Stamp, decided: u64) {
+        let anothers = stamp.term == self.term && stamp.n > decided;
+        let term = stamp.term.saturating_add(u64::from(anothers));
         if term <= self.term.saturating_add(TERM_LEAD_MAX) {
             self.term_seen = self.term_seen.max(term);
         }
@@ -159,6 +167,8 @@ impl State {
             self.by_generation.touched(),
             self.holds.touched(),
             self.claims.touched(),
+            self.strange_of.touched(),
+            self.strays_of.touched(),
         ]
         .iter()
         .sum()

@@ -1,6 +1,5 @@
 //! The cost of a record follows the change, not the cluster: the same churn in a small and in a large cluster.
 
-use crate::invariants::Checker;
 use crate::world::{Cost, World};
 
 /// Pods that go and come again in each cluster.
@@ -13,9 +12,8 @@ const DEARER_MAX: f64 = 1.3;
 const LOOK_EVERY: u64 = 256;
 
 fn until_quiet(world: &mut World) {
-    let mut checker = Checker::asleep();
     for step in 0..20_000_000_u64 {
-        world.step(&mut checker);
+        world.step();
         if step.is_multiple_of(LOOK_EVERY) && world.is_quiet() {
             return;
         }
@@ -30,8 +28,14 @@ fn churn(pods: u32) -> Cost {
     let mapped = world.model.borrow().poddnats().filter(|object| object.status.entries.len() == 1).count();
     assert_eq!(mapped, pods as usize, "every pod is mapped before the churn");
     let every = mapped / CHURN;
-    let keys: Vec<_> =
-        world.controller.state().pods().map(|(_, pod)| pod.key().clone()).step_by(every).take(CHURN).collect();
+    let keys: Vec<_> = world
+        .state()
+        .expect("somebody leads")
+        .pods()
+        .map(|(_, pod)| pod.key().clone())
+        .step_by(every)
+        .take(CHURN)
+        .collect();
     world.cost = Cost::default();
     for key in &keys {
         world.model.borrow_mut().delete_pod(key, Some(0));

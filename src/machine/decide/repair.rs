@@ -2,9 +2,9 @@
 
 use crate::machine::demand::{Demand, ReleaseReason, Want};
 use crate::machine::event::{Event, decided};
-use crate::machine::identity::{AllocationId, EntryId, Protocol};
+use crate::machine::identity::{AllocationId, Protocol};
 use crate::machine::pool;
-use crate::machine::state::{Address, Allocation, Entry, Item, Listed, Place, Pod, RefusedClass, State, Table};
+use crate::machine::state::{Address, Allocation, Entry, Item, Place, Pod, RefusedClass, State, Table};
 
 /// Why entries are created anew, as numbers of [`decided::Regenerated`].
 const LOST: u8 = 1;
@@ -127,14 +127,10 @@ impl State {
     }
 
     fn obstacle_of(&self, allocation: &Allocation, item: &Item, table: &Table) -> Option<Obstacle> {
-        let marked = |entry: &EntryId| match table.entries.get(entry) {
-            Some(Listed::Stray(stray)) => Some(stray.marked),
-            Some(Listed::Ours(..)) | None => None,
-        };
         let protocol: Protocol = item.want.protocol;
-        let outside = table.strays_external.get(&(allocation.eip, protocol, item.external)).and_then(marked);
-        let inside = table.strays_internal.get(&(allocation.ip, protocol, item.want.internal)).and_then(marked);
-        match (outside, inside) {
+        let outside = table.stray(table.strays_external.get(&(allocation.eip, protocol, item.external)));
+        let inside = self.stray_to(allocation.ip, protocol, item.want.internal);
+        match (outside.map(|stray| stray.marked), inside) {
             (_, Some(_)) | (Some(true), None) => Some(Obstacle::Wait),
             (Some(false), None) => Some(Obstacle::External),
             (None, None) => None,

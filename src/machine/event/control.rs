@@ -58,11 +58,13 @@ pub struct TermStarted {
     pub predecessor: Option<([u8; 16], u64, [u8; 32])>,
 }
 
-/// Kind 4, version 1.
+/// Kind 4, version 2.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct Rebased {
     /// Why history is not continuous.
     pub reason: String,
+    /// Nothing that was known before counts any more.
+    pub anew: bool,
 }
 
 /// Kind 5, version 1.

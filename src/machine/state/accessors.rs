@@ -79,6 +79,42 @@ impl Allocation {
         self.published == super::Published::Content(self.revision)
     }
 
+    /// Its entries are to exist: it is neither being let go nor moving to another address.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    /// Whether the status shows entries though none were written, or none though some were.
+    pub(crate) fn is_shown_otherwise(&self, published: bool) -> bool {
+        match self.published {
+            super::Published::Nothing => published,
+            super::Published::Content(_) => !published,
+            super::Published::Unknown => false,
+        }
+    }
+
+    /// Whether a PodDNAT of this allocation does not say what was written into it, or has lost our finalizer.
+    pub(crate) fn is_edited(&self, seen: &crate::machine::event::seen::ClaimSeen) -> bool {
+        if self.claim != super::Claim::Written(self.revision) || seen.deleting {
+            return false;
+        }
+        let Some(claim) = &seen.claim else { return true };
+        let item = |item: &Item| crate::machine::event::decided::Item {
+            internal: item.want.internal,
+            external: item.external,
+            protocol: item.want.protocol.number(),
+            generation: item.generation.into(),
+            port_break: item.port_break,
+        };
+        !seen.finalizer
+            || claim.pod != self.pod.as_str()
+            || claim.table != self.table.as_str()
+            || claim.eip != Some(self.eip)
+            || claim.ip != Some(self.ip)
+            || !claim.items.iter().copied().eq(self.items_staying().map(item))
+    }
+
     /// Why nothing is published: a word and a sentence.
     #[must_use]
     pub const fn words(&self) -> (&'static str, &'static str) {

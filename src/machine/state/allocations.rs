@@ -33,7 +33,7 @@ impl State {
         self.count_decided(id, &body.items);
         let items = body.items.iter().map(|item| self.new_item(item, origin)).collect::<Option<Vec<_>>>();
         let items = items.ok_or("an item's protocol is unknown")?;
-        let strange = if origin == Origin::Claimed { self.claims.remove(&key) } else { None };
+        let strange = if origin == Origin::Claimed { self.take_claim(&key) } else { None };
         if let Some(mut strange) = strange.clone() {
             self.agenda.replace(&mut strange.held, Vec::new(), self.seq);
         }
@@ -397,6 +397,7 @@ impl State {
             }
         }
         self.strand(id, &allocation);
+        self.refresh_strays_of(id);
         if let Some(pod) = self.pods.get_mut(&allocation.pod)
             && pod.standing == Standing::Allocated(id)
         {

@@ -54,6 +54,7 @@ impl State {
             Event::Configured(body) => self.configured(body),
             Event::PoolConfigured(body) => self.pool_configured(body),
             Event::TermStarted(body) => self.term_started(body.term),
+            Event::Rebased(body) if body.anew => self.rebased_anew(),
             Event::Rebased(_) => self.rebuilding = true,
             Event::ClusterRead(_) => self.cluster_read(),
             Event::TableOpened(body) => self.table_opened(&body.table.as_str().into()),
@@ -157,6 +158,15 @@ impl State {
     fn cluster_read(&mut self) {
         self.cluster_read = true;
         self.end_rebuild();
+    }
+
+    /// What this journal knew is not what became of it: others decided meanwhile. Only the frame stays; everything else
+    /// is read anew and rebuilt from claims and entries (design.md §6).
+    fn rebased_anew(&mut self) {
+        let before = std::mem::take(self);
+        let Self { seq, term, machine_ms, wall_ms, term_seen, mut agenda, .. } = before;
+        agenda.clear();
+        *self = Self { seq, term, machine_ms, wall_ms, term_seen, agenda, rebuilding: true, ..Self::default() };
     }
 
     fn term_started(&mut self, term: u64) {

@@ -64,6 +64,11 @@ impl State {
         if seen.terminal || (seen.terminating_grace_ms.is_some() && seen.containers_terminated) {
             pod.ended = pod.ended.or(Some(ReleaseReason::PodEnded));
         }
+        if let (None, Some(due)) = (seen.terminating_grace_ms, pod.grace_ends_ms) {
+            // Only a cluster that was put back to a backup shows that: the pod was never asked to go.
+            self.timers.remove(&(due, Timer::Grace(uid.clone())));
+            (pod.grace_ends_ms, pod.ended) = (None, seen.terminal.then_some(ReleaseReason::PodEnded));
+        }
         if let (Some(grace), None) = (seen.terminating_grace_ms, pod.grace_ends_ms) {
             let due = self.machine_ms.saturating_add(grace);
             pod.grace_ends_ms = Some(due);
@@ -189,7 +194,8 @@ impl State {
     }
 
     fn refresh_allocation_of(&mut self, uid: &PodUid) {
-        if let Some(Standing::Allocated(id)) = self.pods.get(uid).map(|pod| pod.standing.clone()) {
+        // Also one that ends: what its pod says counts until nobody is told of it any more.
+        if let Some(id) = self.pods.get(uid).and_then(|pod| self.by_name.get(&pod.key)).copied() {
             self.refresh_allocation(id);
         }
     }
@@ -197,14 +203,15 @@ impl State {
     pub(super) fn claim_seen(&mut self, seen: &seen::ClaimSeen) {
         let key = PodKey::new(seen.namespace.as_str(), seen.name.as_str());
         if let Some(claim) = &seen.claim {
-            self.meet_term(claim.allocation.0);
+            self.meet_stamp(claim.allocation.into(), self.allocations_decided);
         }
         let ours = self.by_name.get(&key).copied();
         let named = seen.claim.as_ref().map(|claim| AllocationId::from(claim.allocation));
         let known = |id: &AllocationId| self.allocations.get(id).and_then(|allocation| allocation.claim_uid.clone());
         let edited = ours.as_ref().and_then(known).is_some_and(|(uid, _)| *uid == *seen.uid);
+        let otherwise = ours.and_then(|id| self.allocations.get(&id)).is_some_and(|ours| ours.is_edited(seen));
         match (ours, named) {
-            (Some(id), Some(named)) if id == named => self.own_claim_seen(id, seen),
+            (Some(id), Some(named)) if id == named && !(edited && otherwise) => self.own_claim_seen(id, seen),
             (Some(id), _) if edited => {
                 // Somebody edited the annotation of ours: it is written back.
                 if let Some(allocation) = self.allocations.get_mut(&id) {
@@ -214,12 +221,10 @@ impl State {
             }
             (_, _) => {
                 let ghost = self.claims.get(&key).is_some_and(|claim| claim.ghost && *claim.uid == *seen.uid);
-                let held = self.claims.remove(&key).map(|claim| claim.held).unwrap_or_default();
+                let held = self.take_claim(&key).map(|claim| claim.held).unwrap_or_default();
                 let (uid, claim) = (seen.uid.as_str().into(), seen.claim.clone());
-                self.claims.insert(
-                    key.clone(),
-                    StrangeClaim { uid, since: self.seq, claim, published: seen.published, ghost, held },
-                );
+                let since = self.seq;
+                self.put_claim(&key, StrangeClaim { uid, since, claim, published: seen.published, ghost, held });
                 self.refresh_claim(&key);
                 self.worklist.insert(Subject::Claim(key.clone()));
                 self.wake_name(&key);
@@ -232,8 +237,8 @@ impl State {
             // A claim that is being deleted ends the allocation; decide reads this.
             allocation.claim_deleting = seen.deleting;
             allocation.claim_uid = Some((seen.uid.as_str().into(), self.seq));
-            if allocation.published == Published::Nothing && seen.published {
-                // A write whose answer was lost, or is still to come.
+            if allocation.is_shown_otherwise(seen.published) {
+                // A write whose answer was lost, or is still to come; or somebody else's.
                 allocation.published = Published::Unknown;
             }
         }
@@ -243,7 +248,7 @@ impl State {
 
     pub(super) fn claim_gone(&mut self, body: &seen::ClaimGone) {
         let key = PodKey::new(body.namespace.as_str(), body.name.as_str());
-        if let Some(mut claim) = self.claims.remove(&key) {
+        if let Some(mut claim) = self.take_claim(&key) {
             self.agenda.replace(&mut claim.held, Vec::new(), self.seq);
         }
         if let Some(id) = self.by_name.get(&key).copied() {
@@ -268,6 +273,7 @@ impl State {
         let claim = self.claims.get_mut(&key).ok_or("no claim of that name is known")?;
         claim.ghost = true;
         self.refresh_claim(&key);
+        self.end_rebuild();
         Ok(())
     }
 

@@ -55,10 +55,18 @@ impl State {
     pub(super) fn entry_created(&mut self, body: &outcome::EntryCreated) {
         let (id, generation) = (AllocationId::from(body.allocation), Generation::from(body.generation));
         let entry = EntryId::from(body.entry.as_str());
-        let Some(item) = self.allocations.get(&id).and_then(|allocation| allocation.item(generation)) else { return };
+        let Some(allocation) = self.allocations.get(&id) else { return };
+        let table = allocation.table.clone();
+        let Some(item) = allocation.item(generation) else { return };
         match item.entry {
             // A listing was faster and knows more.
             Entry::Present { .. } | Entry::Deleting { .. } => {}
+            // The answer to an earlier request, given again: what it made is something else by now.
+            Entry::Planned | Entry::Unknown { .. } | Entry::Refused { .. } | Entry::Gone
+                if self.is_stray(&table, &entry) =>
+            {
+                self.put_entry(id, generation, Entry::Gone);
+            }
             Entry::Planned | Entry::Unknown { .. } | Entry::Refused { .. } | Entry::Gone => {
                 let present =
                     Entry::Present { id: entry, since: self.seq, available: false, verified: false, missed_ms: None };

@@ -1,6 +1,7 @@
 //! Questions that the step asks: what is known already, and what an intent needs to be carried out.
 
 use crate::machine::event::seen;
+use crate::machine::identity::Protocol;
 use crate::machine::identity::{AllocationId, GatewayId, Generation, PodKey, PodUid, TableId, Tuple, VSwitchId};
 use crate::machine::state::{Allocation, Entry, Pod, Settings, Standing, State, Stray};
 
@@ -88,8 +89,8 @@ impl State {
         same || ours.is_some_and(|(id, allocation)| {
             let named = seen.claim.as_ref().is_some_and(|claim| AllocationId::from(claim.allocation) == id);
             let uid = allocation.claim_uid.as_ref().is_some_and(|(uid, _)| **uid == *seen.uid);
-            let status = !seen.published || allocation.published != super::Published::Nothing;
-            named && uid && status && allocation.claim_deleting == seen.deleting
+            let status = !allocation.is_shown_otherwise(seen.published);
+            named && uid && status && !allocation.is_edited(seen) && allocation.claim_deleting == seen.deleting
         })
     }
 
@@ -145,6 +146,22 @@ impl State {
     #[must_use]
     pub fn occupies(&self, id: AllocationId) -> bool {
         self.allocations.get(&id).is_some_and(|allocation| !allocation.has_left())
+    }
+
+    /// Whether an allocation waits until somebody takes away an entry that is not ours and sends to its pod's address.
+    #[must_use]
+    pub fn waits_for_others(&self, id: AllocationId) -> bool {
+        let Some(allocation) = self.allocations.get(&id) else { return false };
+        allocation.items_staying().any(|item| {
+            let stray = self.stray_to(allocation.ip, item.want.protocol, item.want.internal);
+            stray.is_some_and(|stray| !stray.marked)
+        })
+    }
+
+    /// The stray that sends to an address and port, in whichever table: the cloud takes no second one in the whole VPC
+    /// (aliyun-api.md §2).
+    pub(crate) fn stray_to(&self, ip: std::net::Ipv4Addr, protocol: Protocol, port: u16) -> Option<&Stray> {
+        self.tables.iter().find_map(|(_, table)| table.stray(table.strays_internal.get(&(ip, protocol, port))))
     }
 
     /// An allocation.
@@ -280,6 +297,16 @@ impl Pod {
             && self.ip.is_some()
             && self.ended.is_none()
             && self.grace_ends_ms.is_none()
+    }
+}
+
+impl super::Table {
+    /// The stray of that id.
+    pub(crate) fn stray(&self, id: Option<&crate::machine::identity::EntryId>) -> Option<&Stray> {
+        match self.entries.get(id?)? {
+            super::Listed::Stray(stray) => Some(stray),
+            super::Listed::Ours(..) => None,
+        }
     }
 }
 

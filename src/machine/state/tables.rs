@@ -40,8 +40,8 @@ impl State {
         let (table, id) = (TableId::from(body.table.as_str()), EntryId::from(body.entry.as_str()));
         let mark = Mark::parse(&body.name).filter(|mark| self.settings.as_ref().is_some_and(|s| mark.is_of(s.cluster)));
         if let Some(mark) = &mark {
-            let term = mark.generation.0.term.max(mark.allocation.0.term);
-            self.meet_term(term);
+            self.meet_stamp(mark.allocation.0, self.allocations_decided);
+            self.meet_stamp(mark.generation.0, self.generations_decided);
         }
         let item = mark.as_ref().and_then(|mark| self.item_of(mark, &table, body));
         let before = self.tables.or_default(table.clone()).entries.remove(&id);
@@ -124,6 +124,7 @@ impl State {
     }
 
     pub(super) fn put_stray(&mut self, table_id: &TableId, id: &EntryId, stray: Stray) {
+        self.index_stray(&stray, table_id, id, true);
         let table = self.tables.or_default(table_id.clone());
         table.committed = table.committed.saturating_add(1);
         for external in stray.external() {
@@ -147,6 +148,7 @@ impl State {
 
     fn drop_stray(&mut self, table_id: &TableId, id: &EntryId, mut stray: Stray) {
         self.agenda.replace(&mut stray.held, Vec::new(), self.seq);
+        self.index_stray(&stray, table_id, id, false);
         let table = self.tables.or_default(table_id.clone());
         table.committed = table.committed.saturating_sub(1);
         table.strays_going.remove(id);
@@ -251,17 +253,23 @@ impl State {
     /// The state is rebuilt when everything has been read and each claim that names an allocation has its allocation. A
     /// term that ends before leaves the rebuild to the next one.
     pub(super) fn end_rebuild(&mut self) {
-        let open = |table: &TableId| self.tables.get(table).is_some_and(|table| table.open);
+        if !self.rebuilding || !self.is_all_read() {
+            return;
+        }
         let claimed = |claim: &super::StrangeClaim| claim.claim.is_some() && !claim.ghost;
-        if self.rebuilding
-            && self.cluster_read
+        let left = self.claims.iter().filter(|(_, claim)| claimed(claim)).map(|(key, _)| Subject::Claim(key.clone()));
+        let left: Vec<_> = left.collect();
+        self.rebuilding = !left.is_empty();
+        self.worklist.extend(left);
+    }
+
+    /// Whether everything that this term must read has been: the cluster, the gateways, each table that is needed.
+    pub(crate) fn is_all_read(&self) -> bool {
+        let open = |table: &TableId| self.tables.get(table).is_some_and(|table| table.open);
+        self.cluster_read
             && !self.gateways_configured().is_empty()
             && self.gateways_configured().iter().all(|id| self.gateways.contains_key(id))
             && self.tables_needed().iter().all(open)
-            && !self.claims.iter().any(|(_, claim)| claimed(claim))
-        {
-            self.rebuilding = false;
-        }
     }
 
     pub(super) fn table_gone(&mut self, id: &TableId) {
@@ -282,14 +290,19 @@ impl State {
         }
     }
 
+    /// Whether a stray is to be deleted now.
+    pub(super) fn may_stray_go(&self, stray: &Stray) -> bool {
+        stray.stale && !stray.deleted && !self.is_told(stray)
+    }
+
     /// Recomputes what is wanted of a stray.
     pub(super) fn refresh_stray(&mut self, table_id: &TableId, id: &EntryId) {
+        let listed = self.tables.get(table_id).and_then(|table| table.stray(Some(id)));
+        let goes = listed.is_some_and(|stray| self.may_stray_go(stray));
         let Some(table) = self.tables.get_mut(table_id) else { return };
         let Some(Listed::Stray(stray)) = table.entries.get_mut(id) else { return };
-        let wanted = match (stray.stale, stray.deleted) {
-            (true, false) => vec![Intent::Unbind { table: table_id.clone(), entry: id.clone() }],
-            (true, true) | (false, _) => Vec::new(),
-        };
+        let intent = || Intent::Unbind { table: table_id.clone(), entry: id.clone() };
+        let wanted: Vec<Intent> = goes.then(intent).into_iter().collect();
         if stray.deleted {
             table.strays_going.insert(id.clone());
         } else {

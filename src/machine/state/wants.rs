@@ -45,6 +45,7 @@ impl State {
         }
         self.refresh_table(&table_id);
         self.refresh_pod(&pod);
+        self.refresh_strays_of(id);
         if let Some(ip) = self.allocations.get(&id).filter(|allocation| allocation.has_left()).map(|a| a.ip) {
             self.wake_ip(ip);
         }
@@ -92,7 +93,9 @@ impl State {
 
     fn intents_of_pod(&self, uid: &PodUid, pod: &Pod) -> Vec<Intent> {
         let mut wanted = Vec::new();
-        let asks = matches!(pod.demand, Demand::On { .. }) && pod.barred.is_none() && pod.ended.is_none();
+        // What is mapped moves with its pod, also while the pod asks for something that cannot be.
+        let mapped = matches!(pod.standing, Standing::Allocated(_)) && !matches!(pod.demand, Demand::Off);
+        let asks = (mapped || matches!(pod.demand, Demand::On { .. })) && pod.barred.is_none() && pod.ended.is_none();
         if let (Some(ip), true) = (pod.ip, asks && pod.grace_ends_ms.is_none())
             && !matches!(self.addresses.get(&ip), Some(super::Address::Known(_)))
         {
@@ -239,7 +242,7 @@ impl State {
         let claims = self.claims.iter().flat_map(|(key, claim)| drop_ghost(key, claim));
         let strays = self.tables.iter().flat_map(|(id, table)| {
             table.entries.iter().filter_map(|(entry, listed)| match listed {
-                super::Listed::Stray(stray) if stray.stale && !stray.deleted => {
+                super::Listed::Stray(stray) if self.may_stray_go(stray) => {
                     Some(Intent::Unbind { table: id.clone(), entry: entry.clone() })
                 }
                 super::Listed::Stray(_) | super::Listed::Ours(..) => None,

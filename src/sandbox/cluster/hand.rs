@@ -34,11 +34,11 @@ impl Model {
         pod.phase = if well { Phase::Succeeded } else { Phase::Failed };
         pod.containers_ready = false;
         pod.containers_terminated = true;
-        let (uid, kind) = (pod.uid.clone(), pod.workload.0.kind);
+        let (uid, kind, goes) = (pod.uid.clone(), pod.workload.0.kind, pod.deleting.is_some());
         self.give_address_back(key);
         self.pod_written(key);
         self.member_left(key);
-        if kind == WorkloadKind::StatefulSet {
+        if kind == WorkloadKind::StatefulSet || goes {
             self.schedule(0, Due::Remove(uid));
         }
         true
@@ -76,6 +76,19 @@ impl Model {
         mine.deletion_grace_period_seconds = kept.deletion_grace_period_seconds;
         self.update(key, object);
         true
+    }
+
+    /// Puts the cluster back to what it was in a backup, as when etcd is restored: versions go back, what came since is
+    /// gone, and what went is there again. Time does not go back, UIDs are not given twice, and watches begun before must
+    /// list again.
+    pub fn restore(&mut self, backup: &Self) {
+        let (now_ms, created, scheduled) = (self.now_ms, self.created, self.scheduled);
+        self.clone_from(backup);
+        (self.now_ms, self.created, self.scheduled) = (self.now_ms.max(now_ms), created, scheduled);
+        self.history.forget(self.version);
+        for namespace in self.ending.clone() {
+            self.finish_namespace(&namespace);
+        }
     }
 
     /// Deletes a namespace: its workloads go, its pods and PodDNATs are asked to go, and nothing can be created in it

@@ -104,7 +104,7 @@ pub struct Pod {
     /// Its place in the order of creation.
     pub(super) number: u64,
     /// The address is this pod's alone and has not been given back.
-    pub(super) holds_address: bool,
+    pub holds_address: bool,
     /// What made it, and from which template.
     pub(super) workload: (WorkloadKey, String),
 }

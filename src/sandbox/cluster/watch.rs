@@ -58,6 +58,12 @@ impl History {
         self.kept.push_back((version, change));
     }
 
+    /// Nothing is kept: watches begin with what is written after this version.
+    pub(super) fn forget(&mut self, version: u64) {
+        self.floor = version;
+        self.kept.clear();
+    }
+
     pub(super) fn since(&self, asked: u64, now: u64) -> Result<Changes, TooOld> {
         if asked < self.floor || asked > now {
             return Err(TooOld { asked, oldest: self.floor });

@@ -57,7 +57,7 @@ fn controls() -> Vec<Event> {
             holder: "natgw-0".into(),
             predecessor: Some(([0xab; 16], 41, [0; 32])),
         }),
-        Event::Rebased(control::Rebased { reason: "AnchorLost".into() }),
+        Event::Rebased(control::Rebased { reason: "AnchorLost".into(), anew: true }),
         Event::ClusterRead(control::ClusterRead { pods: 2, claims: 1 }),
         Event::TableOpened(control::TableOpened { table: "ftb-1".into(), entries: 1 }),
         Event::DigestTaken(control::DigestTaken { version: 1, digest: [0xcd; 32] }),

@@ -1,0 +1,478 @@
+//! What goes wrong by itself: processes, volumes, watches, the API server, other people's hands, the lock.
+
+use std::rc::Rc;
+
+use natgw::cluster::poddnat::{CLAIM_ANNOTATION, PodDnat};
+use natgw::controller::step::Seen;
+use natgw::machine::identity::{EntryId, Mark, PodKey, Protocol, Tuple};
+use natgw::ports::cluster::LeaseRecord;
+use natgw::sandbox::cluster::Change;
+use natgw::sandbox::vpc::{GatewayStatus, LedgerLine, NewEntry, Ports};
+
+use crate::faults::Fault;
+use crate::invariants::Happening;
+use crate::volume::Volume;
+use crate::world::World;
+
+/// The longest time that something stays away.
+const AWAY_MS: u64 = 600_000;
+
+/// Changes that a watch may be behind, at most.
+const BEHIND_MAX: u64 = 40;
+
+impl World {
+    /// Whatever strikes now.
+    pub(crate) fn disturb(&mut self) {
+        self.disturb_processes();
+        self.disturb_volumes();
+        self.disturb_watches();
+        self.disturb_cluster();
+        self.disturb_claims();
+        self.disturb_cloud();
+        self.disturb_lease();
+    }
+
+    /// What other people did to the account and is no wish of the users is undone.
+    pub(crate) fn mend_outside(&mut self) {
+        let mut vpc = self.vpc.borrow_mut();
+        for (table, gateway) in [("vtb-sandbox-j", "ngw-sandbox-j"), ("vtb-sandbox-k", "ngw-sandbox-k")] {
+            vpc.set_default_route(table, Some(gateway.into()));
+            vpc.set_gateway_status(&gateway.into(), GatewayStatus::Available);
+        }
+        let addresses: Vec<_> =
+            vpc.world().gateways.iter().flat_map(|gateway| gateway.eips.iter().map(|eip| eip.address)).collect();
+        for address in addresses {
+            if let Some(eip) = vpc.eip_mut(address) {
+                eip.locked = false;
+            }
+        }
+    }
+
+    fn strikes(&mut self, fault: Fault) -> bool {
+        self.outside.faults.borrow_mut().strikes(fault)
+    }
+
+    fn chance(&mut self, fault: Fault, below: u64) -> u64 {
+        self.outside.faults.borrow_mut().draw(fault, below)
+    }
+
+    /// A number drawn for a fault as a position in something of that length.
+    fn place(&mut self, fault: Fault, length: usize) -> usize {
+        usize::try_from(self.chance(fault, length as u64)).expect("below a usize")
+    }
+
+    /// Some replica whose process runs.
+    fn victim(&mut self, fault: Fault) -> Option<usize> {
+        let running: Vec<usize> = (0..self.replicas.len()).filter(|at| self.replicas[*at].process.is_some()).collect();
+        (!running.is_empty()).then(|| running[self.place(fault, running.len())])
+    }
+
+    fn disturb_processes(&mut self) {
+        let now = self.now.get();
+        for (fault, power) in [(Fault::Crash, false), (Fault::PowerCut, true)] {
+            if self.strikes(fault)
+                && let Some(at) = self.victim(fault)
+            {
+                if self.strikes(Fault::CrashStorm) {
+                    self.replicas[at].storm = 2 + self.chance(Fault::CrashStorm, 19);
+                }
+                self.crash(at, power);
+            }
+        }
+        for at in 0..self.replicas.len() {
+            let young = self.replicas[at].process.as_ref().is_some_and(|process| now > process.clock.boot_ms + 50);
+            if self.replicas[at].storm > 0 && young {
+                self.crash(at, false);
+            }
+        }
+        if self.strikes(Fault::Pause)
+            && let Some(at) = self.victim(Fault::Pause)
+        {
+            let until = now + 1 + self.chance(Fault::Pause, 60_000);
+            self.replicas[at].process.iter_mut().for_each(|process| process.paused_until = until);
+        }
+        if self.strikes(Fault::Terminate)
+            && let Some(at) = self.victim(Fault::Terminate)
+        {
+            self.terminate(at);
+        }
+        if self.strikes(Fault::WallClockJumps)
+            && let Some(at) = self.victim(Fault::WallClockJumps)
+        {
+            let by = i64::try_from(self.chance(Fault::WallClockJumps, 7_200_001)).expect("two hours") - 3_600_000;
+            self.replicas[at].process.iter_mut().for_each(|process| process.clock.wall_offset_ms = by);
+        }
+        let leading =
+            |at: &usize| self.replicas[*at].process.as_ref().is_some_and(|process| process.controller.leads());
+        let leaders = (0..self.replicas.len()).filter(leading).count();
+        self.outside.faults.borrow_mut().happened(Fault::TwoLeaders, u64::from(leaders > 1));
+    }
+
+    /// A process ends in order: what is under way is dropped, the journal is closed, the lock given back last.
+    pub(crate) fn terminate(&mut self, at: usize) {
+        let cut = self.strikes(Fault::TerminateCut);
+        let replica = &mut self.replicas[at];
+        let Some(process) = &mut replica.process else { return };
+        let group = process.handed.take().map(|(group, _)| group);
+        if let Some(group) = group.filter(|group| replica.volume.append(group).is_ok()) {
+            self.judge(vec![Happening::Durable { replica: at, records: group }]);
+        }
+        let replica = &mut self.replicas[at];
+        let Some(process) = &mut replica.process else { return };
+        replica.volume.close();
+        let lock = self.model.borrow().read_lease();
+        if !cut && lock.holder.starts_with(&format!("natgw-{at}-{}", process.life)) {
+            let back = process.controller.give_back(&lock);
+            drop(self.model.borrow_mut().write_lease(&back));
+        }
+        self.crash(at, false);
+    }
+
+    fn disturb_volumes(&mut self) {
+        for at in 0..self.replicas.len() {
+            if self.replicas[at].process.is_some() {
+                continue;
+            }
+            self.damage(at);
+        }
+    }
+
+    /// Something befalls the volume of a replica that is down.
+    fn damage(&mut self, at: usize) {
+        let others = self.replicas.len() > 1;
+        let mut faults = self.outside.faults.borrow_mut();
+        let replica = &mut self.replicas[at];
+        let volume = &mut replica.volume;
+        for (fault, page) in [(Fault::BitFlip, false), (Fault::PageZeroed, true)] {
+            if faults.strikes(fault) {
+                volume.disk.damage(faults.dice(fault), page);
+            }
+        }
+        if faults.strikes(Fault::VolumeOld) {
+            volume.disk.restore(&self.images[at]);
+            replica.rolled_back = true;
+        }
+        if faults.strikes(Fault::VolumeEmpty) {
+            *volume = Volume::new(volume.is_sled());
+        }
+        for (fault, image) in [(Fault::AnchorLost, None), (Fault::AnchorOld, Some(&self.images[at]))] {
+            if faults.strikes(fault) {
+                volume.disk.restore_file("anchor", image);
+            }
+        }
+        if others && faults.strikes(Fault::VolumeForeign) {
+            let other = (at + 1) % self.images.len();
+            volume.disk.restore(&self.images[other]);
+            replica.rolled_back = true;
+        }
+    }
+
+    fn disturb_watches(&mut self) {
+        let now = self.now.get();
+        if self.strikes(Fault::WatchBehind)
+            && let Some(at) = self.victim(Fault::WatchBehind)
+        {
+            let changes = 1 + self.place(Fault::WatchBehind, usize::try_from(BEHIND_MAX).expect("few"));
+            let until = now + self.chance(Fault::WatchBehind, AWAY_MS);
+            self.replicas[at].process.iter_mut().for_each(|process| process.watch.behind = (changes, until));
+        }
+        if self.strikes(Fault::WatchSilent)
+            && let Some(at) = self.victim(Fault::WatchSilent)
+        {
+            let until = now + self.chance(Fault::WatchSilent, AWAY_MS);
+            self.replicas[at].process.iter_mut().for_each(|process| process.watch.silent_until = until);
+        }
+        if self.strikes(Fault::WatchGone)
+            && let Some(at) = self.victim(Fault::WatchGone)
+        {
+            self.watch_anew(at);
+        }
+    }
+
+    /// A watch ended and begins anew, from a list.
+    pub(crate) fn watch_anew(&mut self, at: usize) {
+        let (end, model) = (self.history.len(), Rc::clone(&self.model));
+        let Some(process) = &mut self.replicas[at].process else { return };
+        for seen in process.watch.begin_anew(&model.borrow(), end) {
+            self.input(at, natgw::controller::step::Input::Seen(seen));
+        }
+    }
+
+    /// What a watch shows up to a point of the history.
+    pub(crate) fn shown(&mut self, at: usize, end: usize) -> Vec<Seen> {
+        let mut faults = self.outside.faults.borrow_mut();
+        let Some(process) = &mut self.replicas[at].process else { return Vec::new() };
+        let watch = &mut process.watch;
+        let apart = faults.strikes(Fault::Interleaved);
+        let (mut pods_to, mut claims_to) = (end.max(watch.pods_at), end.max(watch.claims_at));
+        if apart {
+            let held = if faults.draw(Fault::Interleaved, 2) == 0 { &mut pods_to } else { &mut claims_to };
+            *held = (*held).min(watch.pods_at.min(watch.claims_at)).max(0);
+            (pods_to, claims_to) = (pods_to.max(watch.pods_at), claims_to.max(watch.claims_at));
+        }
+        let from = watch.pods_at.min(watch.claims_at);
+        let due = |(index, change): &(usize, &Change)| match change {
+            Change::Pod(_) | Change::PodGone(_) => (watch.pods_at..pods_to).contains(index),
+            Change::Claim(_) | Change::ClaimGone(_) => (watch.claims_at..claims_to).contains(index),
+        };
+        let to = pods_to.max(claims_to);
+        let range = self.history.iter().enumerate().take(to).skip(from);
+        let mut changes: Vec<Change> = range.filter(due).map(|(_, change)| change.clone()).collect();
+        (watch.pods_at, watch.claims_at) = (pods_to, claims_to);
+        if !changes.is_empty() && faults.strikes(Fault::EventLost) {
+            let lost = usize::try_from(faults.draw(Fault::EventLost, changes.len() as u64)).expect("below a length");
+            changes.remove(lost);
+        }
+        if faults.is_on(Fault::Collapsed)
+            && let Some(gone) = replaced(&changes, &self.history)
+            && faults.strikes(Fault::Collapsed)
+        {
+            changes.remove(gone);
+        }
+        if let Some(last) = changes.last().cloned()
+            && faults.strikes(Fault::Duplicated)
+        {
+            changes.push(last);
+        }
+        drop(faults);
+        changes.iter().map(|change| watch.show(change)).collect()
+    }
+
+    fn disturb_cluster(&mut self) {
+        let now = self.now.get();
+        if self.strikes(Fault::ApiOutage) {
+            let until = now + self.chance(Fault::ApiOutage, AWAY_MS);
+            self.outside.outage_until.set(until);
+        }
+        if self.strikes(Fault::ApiForbidden) {
+            let kind = crate::wire::KINDS[self.place(Fault::ApiForbidden, crate::wire::KINDS.len())];
+            let until = now + self.chance(Fault::ApiForbidden, 120_000);
+            self.outside.forbidden.set((kind, until));
+        }
+        if self.strikes(Fault::LeaderCutOff)
+            && let Some(at) = self.victim(Fault::LeaderCutOff)
+        {
+            let until = now + self.chance(Fault::LeaderCutOff, 60_000);
+            self.outside.cut_until.borrow_mut()[at] = until;
+        }
+        if self.strikes(Fault::Burst) {
+            let replicas = 100 + u32::try_from(self.chance(Fault::Burst, 200)).expect("few");
+            self.wish(crate::workload::Wish::Scale { replicas });
+        }
+        self.restore_cluster();
+    }
+
+    /// Somebody puts the cluster back to a backup that was made a while ago.
+    fn restore_cluster(&mut self) {
+        if !self.outside.faults.borrow().is_on(Fault::ApiRestored) {
+            return;
+        }
+        if self.backup.is_none() || self.steps.is_multiple_of(400) {
+            self.backup = Some(Box::new(self.model.borrow().clone()));
+        }
+        if self.strikes(Fault::ApiRestored)
+            && let Some(backup) = &self.backup
+        {
+            self.model.borrow_mut().restore(backup);
+            let shown = self.model.borrow();
+            let keys =
+                shown.poddnats().map(|object| (object.metadata.namespace.as_str(), object.metadata.name.as_str()));
+            for (namespace, name) in keys {
+                self.checker.edited(&PodKey::new(namespace, name));
+            }
+            drop(shown);
+            self.seen_version = self.model.borrow().version();
+            for at in 0..self.replicas.len() {
+                self.watch_anew(at);
+            }
+        }
+    }
+
+    fn disturb_claims(&mut self) {
+        type Edit = fn(&mut PodDnat, u64);
+        let edits: [(Fault, Edit); 4] = [
+            (Fault::StatusCleared, |object, _| object.status.entries.clear()),
+            (Fault::FinalizerStripped, |object, _| object.metadata.finalizers.clear()),
+            (Fault::ClaimEdited, edit_claim),
+            (Fault::ClaimMalformed, |object, how| {
+                if how.is_multiple_of(2) {
+                    object.metadata.annotations.remove(CLAIM_ANNOTATION);
+                } else {
+                    object.metadata.annotations.insert(CLAIM_ANNOTATION.to_owned(), "{\"allocation\":".to_owned());
+                }
+            }),
+        ];
+        for (fault, edit) in edits {
+            if self.strikes(fault)
+                && let Some(key) = self.some_claim(fault)
+            {
+                let how = self.chance(fault, 1_000);
+                self.model.borrow_mut().edit_claim(&key, |object| edit(object, how));
+                if fault != Fault::StatusCleared {
+                    self.checker.edited(&key);
+                }
+            }
+        }
+        if self.strikes(Fault::ClaimDeleted)
+            && let Some(key) = self.some_claim(Fault::ClaimDeleted)
+        {
+            let mut model = self.model.borrow_mut();
+            if let Some(found) = model.read_claim(&key) {
+                model.delete_claim(&key, &found.uid);
+            }
+        }
+    }
+
+    fn some_claim(&mut self, fault: Fault) -> Option<PodKey> {
+        let model = self.model.borrow();
+        let keys: Vec<PodKey> = model
+            .poddnats()
+            .map(|object| PodKey::new(object.metadata.namespace.as_str(), object.metadata.name.as_str()))
+            .collect();
+        drop(model);
+        (!keys.is_empty()).then(|| keys[self.place(fault, keys.len())].clone())
+    }
+
+    fn disturb_cloud(&mut self) {
+        if self.strikes(Fault::TupleTaken) {
+            self.insert_foreign();
+        }
+        for fault in [Fault::EntryRemoved, Fault::EntryEdited, Fault::EntryRenamed] {
+            if self.strikes(fault)
+                && let Some(entry) = self.some_entry(fault)
+            {
+                self.harm_entry(fault, &entry);
+            }
+        }
+        let zone = |world: &mut Self, fault| if world.chance(fault, 2) == 0 { "j" } else { "k" };
+        if self.strikes(Fault::RouteMoved) {
+            let (from, to) = (zone(self, Fault::RouteMoved), zone(self, Fault::RouteMoved));
+            let nowhere = self.chance(Fault::RouteMoved, 3) == 0;
+            let gateway = (!nowhere).then(|| format!("ngw-sandbox-{to}").as_str().into());
+            self.vpc.borrow_mut().set_default_route(&format!("vtb-sandbox-{from}"), gateway);
+        }
+        if self.strikes(Fault::EipLocked) {
+            let eips: Vec<_> = {
+                let vpc = self.vpc.borrow();
+                vpc.world().gateways.iter().flat_map(|gateway| gateway.eips.iter().map(|eip| eip.address)).collect()
+            };
+            let address = eips[self.place(Fault::EipLocked, eips.len())];
+            if let Some(eip) = self.vpc.borrow_mut().eip_mut(address) {
+                eip.locked = !eip.locked;
+            }
+        }
+        if self.strikes(Fault::GatewayGone) {
+            let id = format!("ngw-sandbox-{}", zone(self, Fault::GatewayGone));
+            let status = [GatewayStatus::Modifying, GatewayStatus::Creating, GatewayStatus::Available]
+                [self.place(Fault::GatewayGone, 3)];
+            self.vpc.borrow_mut().set_gateway_status(&id.as_str().into(), status);
+        }
+    }
+
+    /// Somebody else creates an entry on a port, or to an address, that might be ours.
+    fn insert_foreign(&mut self) {
+        let (gateway, cidr_third) = {
+            let vpc = self.vpc.borrow();
+            (vpc.world().gateways[0].clone(), 200)
+        };
+        let to_a_pod = self.chance(Fault::TupleTaken, 3) == 0;
+        let pods: Vec<_> = self.model.borrow().pods().filter_map(|pod| pod.ip).collect();
+        let internal_ip = if to_a_pod && !pods.is_empty() {
+            pods[self.place(Fault::TupleTaken, pods.len())]
+        } else {
+            let last = 1 + u8::try_from(self.chance(Fault::TupleTaken, 200)).expect("below 200");
+            [172, 16, cidr_third, last].into()
+        };
+        let tuple = Tuple {
+            external_ip: gateway.eips[self.place(Fault::TupleTaken, gateway.eips.len())].address,
+            external_port: 512 + u16::try_from(self.chance(Fault::TupleTaken, 12)).expect("below 12"),
+            internal_ip,
+            internal_port: if to_a_pod { 80 } else { 22 },
+            protocol: Protocol::Tcp,
+        };
+        let now = self.now.get();
+        drop(self.vpc.borrow_mut().insert_entry(now, NewEntry::of(gateway.table, tuple, "somebody")));
+    }
+
+    /// Some entry that has our mark.
+    fn some_entry(&mut self, fault: Fault) -> Option<EntryId> {
+        let ours = |line: &LedgerLine| match line {
+            LedgerLine::Effect(line) => {
+                line.entry.clone().filter(|_| line.spec.as_ref().is_some_and(|spec| Mark::parse(&spec.name).is_some()))
+            }
+            LedgerLine::Request(_) => None,
+        };
+        let entries: Vec<EntryId> = self.ledger.iter().rev().filter_map(ours).take(16).collect();
+        (!entries.is_empty()).then(|| entries[self.place(fault, entries.len())].clone())
+    }
+
+    fn harm_entry(&mut self, fault: Fault, entry: &EntryId) {
+        let now = self.now.get();
+        let how = self.chance(fault, 3);
+        let mut vpc = self.vpc.borrow_mut();
+        let Some(mut spec) = vpc.entry(entry).map(|entry| entry.spec.clone()) else { return };
+        match fault {
+            Fault::EntryRemoved => return drop(vpc.remove_entry(now, entry)),
+            Fault::EntryRenamed => spec.name = if how == 0 { String::new() } else { "mine-now".to_owned() },
+            _ => match how {
+                0 => spec.internal_port = Ports::One(9_999),
+                1 => spec.external_port = Ports::One(600),
+                _ => spec.internal_ip = [172, 16, 201, 7].into(),
+            },
+        }
+        drop(vpc.edit_entry(now, entry, spec));
+    }
+
+    fn disturb_lease(&mut self) {
+        if self.strikes(Fault::LeaseEdited) {
+            let mut lock = self.model.borrow().read_lease();
+            match self.chance(Fault::LeaseEdited, 4) {
+                0 => lock.holder = "somebody".to_owned(),
+                1 => lock.term = 0,
+                2 => lock.heads.clear(),
+                _ => lock.term += 1 + self.chance(Fault::LeaseEdited, 5),
+            }
+            drop(self.model.borrow_mut().write_lease(&lock));
+        }
+        if self.strikes(Fault::LeaseDeleted) {
+            let version = self.model.borrow().read_lease().resource_version;
+            let nothing = LeaseRecord { resource_version: version, ..LeaseRecord::default() };
+            drop(self.model.borrow_mut().write_lease(&nothing));
+        }
+        if self.strikes(Fault::LeaseChurn) {
+            self.model.borrow_mut().drop_lease_holder();
+        }
+    }
+}
+
+/// The deletion in a batch after which a pod of the same name comes.
+fn replaced(changes: &[Change], history: &[Change]) -> Option<usize> {
+    let name = |uid: &str| {
+        history.iter().rev().find_map(|change| match change {
+            Change::Pod(pod) if pod.uid == uid => Some((pod.namespace.clone(), pod.name.clone())),
+            Change::Pod(_) | Change::PodGone(_) | Change::Claim(_) | Change::ClaimGone(_) => None,
+        })
+    };
+    changes.iter().enumerate().find_map(|(at, change)| {
+        let Change::PodGone(gone) = change else { return None };
+        let key = name(&gone.uid)?;
+        let again = changes[at..].iter().any(|change| match change {
+            Change::Pod(pod) => pod.namespace == key.0 && pod.name == key.1,
+            Change::PodGone(_) | Change::Claim(_) | Change::ClaimGone(_) => false,
+        });
+        again.then_some(at)
+    })
+}
+
+/// Somebody changes what the claim annotation says, and it is still a claim.
+fn edit_claim(object: &mut PodDnat, how: u64) {
+    let Some(text) = object.metadata.annotations.get(CLAIM_ANNOTATION) else { return };
+    let Ok(mut claim) = serde_json::from_str::<serde_json::Value>(text) else { return };
+    match how % 4 {
+        0 => claim["items"][0]["external"] = 700.into(),
+        1 => claim["podUID"] = "nobody".into(),
+        2 => claim["term"] = (how * 1_000_000).into(),
+        _ => claim["allocation"] = format!("{}.7", 1 + how % 5).into(),
+    }
+    object.metadata.annotations.insert(CLAIM_ANNOTATION.to_owned(), claim.to_string());
+}

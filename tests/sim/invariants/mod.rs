@@ -1,0 +1,316 @@
+//! What must hold after every step, judged by the cloud's ledger, the calls as they left, and the records that would
+//! survive; not by what a controller says of itself.
+//!
+//! To add one: a file with a type that is [`Invariant`], a line in [`TABLE`], and a mutant that it catches.
+
+mod s01;
+mod s02;
+mod s03;
+mod s04;
+mod s05;
+mod s06;
+mod s07;
+mod s08;
+mod s09;
+mod s10;
+mod s11;
+mod s12;
+mod s13;
+mod s14;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use natgw::controller::step::Stop;
+use natgw::machine::event::{Event, Record};
+use natgw::machine::identity::{EntryId, Generation, Mark, PodKey};
+use natgw::ports::effect::Effect;
+use natgw::sandbox::vpc::{Effect as CloudEffect, LedgerLine, NewEntry, Outcome};
+
+use crate::wire::Call;
+use crate::world::World;
+
+/// A broken invariant: its number, what was found, and when.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub invariant: &'static str,
+    pub evidence: String,
+    pub step: u64,
+    pub at_ms: u64,
+}
+
+/// Something that happened inside of a replica.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    /// A process opened its journal: whose it is, what is in it, and why it is not continuous, if it is not.
+    Opened { replica: usize, life: u64, journal: [u8; 16], records: Vec<Record>, rebased: Option<String> },
+    /// The step handed a group to the journal.
+    Handed { replica: usize, records: Vec<Record> },
+    /// A group is durable.
+    Durable { replica: usize, records: Vec<Record> },
+    /// The step let an effect start; until when it may, in true time.
+    Started { replica: usize, life: u64, effect: Effect, lease_until: Option<u64> },
+    /// The step ended the process.
+    Stopped { replica: usize, life: u64, stop: Stop },
+}
+
+/// What one look is about.
+pub struct Look<'a> {
+    pub world: &'a World,
+    pub happened: &'a [Happening],
+    pub lines: &'a [LedgerLine],
+    pub calls: &'a [Call],
+    pub facts: &'a Facts,
+}
+
+/// One invariant.
+pub trait Invariant {
+    /// Looks at what happened.
+    fn look(&mut self, look: &Look<'_>, found: &mut Vec<String>);
+
+    /// Looks at a world that has come to rest.
+    fn rest(&mut self, _world: &World, _facts: &Facts, _found: &mut Vec<String>) {}
+
+    /// A figure for people: a name and a number.
+    fn figure(&self) -> Option<(&'static str, u64)> {
+        None
+    }
+}
+
+type Make = fn() -> Box<dyn Invariant>;
+
+/// Number, name, sentence, where it comes from.
+pub const TABLE: &[(&str, &str, &str, &str, Make)] = &[
+    ("S1", "OneOwner", "no external tuple has two owners in any fold", "design.md §4", s01::make),
+    ("S2", "Exposure", "an entry sends to a pod of another UID for a bounded time only", "design.md §4", s02::make),
+    ("S3", "WriteAhead", "what a call rests on would survive a power cut at that instant", "design.md §2.1", s03::make),
+    ("S4", "NothingLost", "what was acknowledged is there again, or the opening says that it is not", "§6", s04::make),
+    ("S5", "Barrier", "no call changes a table before its term has read it completely", "design.md §6", s05::make),
+    (
+        "S6",
+        "OneEffect",
+        "a generation is created at most once, with one request; what goes is stale or released",
+        "§5",
+        s06::make,
+    ),
+    (
+        "S7",
+        "OneTerm",
+        "a term has one journal, calls start inside of the lease, late ones harm nothing published",
+        "§6",
+        s07::make,
+    ),
+    ("S8", "Replay", "the fold of what is on disk is the fold that was", "design.md §2.2", s08::make),
+    ("S9", "Foreign", "somebody else's entry is never touched", "design.md §5", s09::make),
+    ("S10", "Contiguous", "numbers follow each other and terms never fall", "design.md §6", s10::make),
+    ("S11", "Bounded", "groups, calls under way and records stay within their limits", "design.md §2.7", s11::make),
+    ("S12", "Canary", "what is nobody's business is in no record, mark or claim", "design.md §7", s12::make),
+    ("S13", "Published", "what is shown is in effect, and is taken back before it goes", "design.md §5", s13::make),
+    ("S14", "Gone", "no mapping of a pod that is served is taken down", "design.md §5", s14::make),
+];
+
+/// All invariants and what they share.
+#[derive(Default)]
+pub struct Checker {
+    invariants: Vec<(&'static str, Box<dyn Invariant>)>,
+    pub facts: Facts,
+    pub violations: Vec<Violation>,
+    looks: u64,
+}
+
+/// How often the machine's own invariants are checked, in looks: they cost the size of the state.
+const MACHINE_EVERY: u64 = 64;
+
+impl Checker {
+    pub fn new() -> Self {
+        let invariants = TABLE.iter().map(|(id, _, _, _, make)| (*id, make())).collect();
+        Self { invariants, ..Self::default() }
+    }
+
+    /// One that looks at nothing, for measurements.
+    pub fn sleep(&mut self) {
+        self.invariants.clear();
+        self.looks = 1;
+    }
+
+    pub fn violated(&mut self, world: &World, invariant: &'static str, evidence: String) {
+        self.violations.push(Violation { invariant, evidence, step: world.steps, at_ms: world.now.get() });
+    }
+
+    /// Somebody edited a PodDNAT.
+    pub fn edited(&mut self, key: &PodKey) {
+        self.facts.edited.insert(key.clone());
+    }
+
+    pub fn look(&mut self, world: &World, happened: &[Happening], lines: &[LedgerLine], calls: &[Call]) {
+        if self.invariants.is_empty() {
+            return;
+        }
+        self.facts.learn(world.now.get(), happened, lines);
+        let mut found = Vec::new();
+        let look = Look { world, happened, lines, calls, facts: &self.facts };
+        for (id, invariant) in &mut self.invariants {
+            let mut evidence = Vec::new();
+            invariant.look(&look, &mut evidence);
+            found.extend(evidence.into_iter().map(|evidence| (*id, evidence)));
+        }
+        self.looks += 1;
+        if self.looks.is_multiple_of(MACHINE_EVERY) {
+            let processes = world.replicas.iter().filter_map(|replica| replica.process.as_ref());
+            let broken = processes.flat_map(|process| process.controller.check());
+            found.extend(broken.map(|violation| (violation.invariant, violation.evidence)));
+        }
+        for happening in happened {
+            if let Happening::Stopped {
+                replica,
+                life,
+                stop: stop @ (Stop::Machine { .. } | Stop::JournalStalled { .. }),
+            } = happening
+            {
+                let slow = matches!(stop, Stop::JournalStalled { .. });
+                if !slow || world.calm {
+                    found.push(("Stop", format!("replica {replica} in life {life}: {stop}")));
+                }
+            }
+        }
+        for (id, evidence) in found {
+            self.violated(world, id, evidence);
+        }
+    }
+
+    /// Looks at a world that has come to rest.
+    pub fn rest(&mut self, world: &World) {
+        let mut found = Vec::new();
+        for (id, invariant) in &mut self.invariants {
+            let mut evidence = Vec::new();
+            invariant.rest(world, &self.facts, &mut evidence);
+            found.extend(evidence.into_iter().map(|evidence| (*id, evidence)));
+        }
+        for (id, evidence) in found {
+            self.violated(world, id, evidence);
+        }
+    }
+
+    /// Figures for people.
+    pub fn figures(&self) -> BTreeMap<&'static str, u64> {
+        self.invariants.iter().filter_map(|(_, invariant)| invariant.figure()).collect()
+    }
+}
+
+/// What is known of the world beside what the controllers know.
+#[derive(Default)]
+pub struct Facts {
+    /// Generations that each replica's volume holds.
+    pub durable: BTreeMap<usize, BTreeSet<Generation>>,
+    /// All entries that ever were.
+    pub entries: BTreeMap<EntryId, Fate>,
+    /// Requests whose effect was put off.
+    pub deferred: BTreeSet<String>,
+    /// PodDNATs that somebody edited: what they show was not ours for a while.
+    pub edited: BTreeSet<PodKey>,
+    /// When a leader last began without history.
+    rebased_ms: Option<u64>,
+}
+
+/// An entry from its beginning to its end.
+#[derive(Clone, Debug)]
+pub struct Fate {
+    pub spec: NewEntry,
+    pub created_ms: u64,
+    pub gone_ms: Option<u64>,
+    /// Somebody else made it, or its mark was taken off.
+    pub foreign: bool,
+    /// Somebody edited or removed it.
+    pub by_hand: bool,
+    /// It came by a request that was late.
+    pub late: bool,
+}
+
+impl Facts {
+    /// The mark of an entry, as it is now.
+    pub fn mark(&self, entry: &EntryId) -> Option<Mark> {
+        self.entries.get(entry).and_then(|fate| Mark::parse(&fate.spec.name))
+    }
+
+    /// Whether a leader began without history since then.
+    pub fn rebased_since(&self, at_ms: u64) -> bool {
+        self.rebased_ms.is_some_and(|rebased_ms| rebased_ms >= at_ms)
+    }
+
+    fn learn(&mut self, now_ms: u64, happened: &[Happening], lines: &[LedgerLine]) {
+        for happening in happened {
+            if let Happening::Handed { records, .. } = happening
+                && records.iter().any(|record| matches!(record.event, Event::Rebased(_)))
+            {
+                self.rebased_ms = Some(now_ms);
+            }
+            match happening {
+                Happening::Opened { replica, records, .. } => {
+                    let generations = records.iter().flat_map(|record| generations(&record.event));
+                    self.durable.insert(*replica, generations.collect());
+                }
+                Happening::Durable { replica, records } => {
+                    let generations = records.iter().flat_map(|record| generations(&record.event));
+                    self.durable.entry(*replica).or_default().extend(generations);
+                }
+                Happening::Handed { .. } | Happening::Started { .. } | Happening::Stopped { .. } => {}
+            }
+        }
+        for line in lines {
+            match line {
+                LedgerLine::Request(line) => {
+                    if matches!(line.outcome, Outcome::Deferred { .. }) {
+                        self.deferred.insert(line.request_id.clone());
+                    }
+                }
+                LedgerLine::Effect(line) => {
+                    let (Some(id), Some(spec)) = (&line.entry, &line.spec) else { continue };
+                    let late = line.request_id.as_ref().is_some_and(|id| self.deferred.contains(id));
+                    self.happened(line.at_ms, &line.effect, id, spec, late);
+                }
+            }
+        }
+    }
+
+    fn happened(&mut self, at_ms: u64, effect: &CloudEffect, id: &EntryId, spec: &NewEntry, late: bool) {
+        let fate = self.entries.entry(id.clone()).or_insert_with(|| Fate {
+            spec: spec.clone(),
+            created_ms: at_ms,
+            gone_ms: None,
+            foreign: false,
+            by_hand: false,
+            late: false,
+        });
+        fate.spec = spec.clone();
+        match effect {
+            CloudEffect::Created => fate.late = late,
+            CloudEffect::InsertedByHand => fate.foreign = true,
+            CloudEffect::EditedByHand => {
+                fate.by_hand = true;
+                fate.foreign |= Mark::parse(&spec.name).is_none();
+            }
+            CloudEffect::RemovedByHand => {
+                fate.by_hand = true;
+                fate.gone_ms = Some(at_ms);
+            }
+            CloudEffect::Gone => fate.gone_ms = Some(at_ms),
+            CloudEffect::Available
+            | CloudEffect::Deleting
+            | CloudEffect::LateRefused { .. }
+            | CloudEffect::LateRepeated => {}
+        }
+    }
+}
+
+/// Generations that an event decides.
+pub fn generations(event: &Event) -> Vec<Generation> {
+    match event {
+        Event::Allocated(body) | Event::Recovered(body) | Event::Adopted(body) => {
+            body.items.iter().map(|item| item.generation.into()).collect()
+        }
+        Event::Regenerated(body) => body.items.iter().map(|(_, _, generation)| (*generation).into()).collect(),
+        Event::FixedBound(body) => body.items.iter().map(|(_, _, generation)| (*generation).into()).collect(),
+        Event::ItemMoved(body) => vec![body.item.generation.into()],
+        Event::ItemsChanged(body) => body.added.iter().map(|item| item.generation.into()).collect(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,136 @@
+//! S6 OneEffect: a generation is created at most once, and always asked for in the same words; what is deleted is stale or
+//! was let go; a port that was let go rests before somebody else gets it.
+
+use std::collections::BTreeMap;
+
+use natgw::machine::identity::{Mark, Tuple};
+use natgw::ports::cloud::CreateEntry;
+use natgw::sandbox::vpc::{Effect, LedgerLine, NewEntry};
+
+use super::{Invariant, Look};
+use crate::plan::COOLDOWN_MS;
+use crate::wire::{Call, What};
+
+/// A clock that runs a tenth too fast measures a shorter rest.
+const REST_MS: u64 = COOLDOWN_MS / 10 * 9;
+
+#[derive(Default)]
+struct OneEffect {
+    requests: BTreeMap<String, CreateEntry>,
+    /// Entries by name, that came by a request of ours and did not go by somebody else's hand.
+    created: BTreeMap<String, String>,
+    /// Of each external tuple: when its last entry went, and whose it was.
+    gone: BTreeMap<String, (u64, String)>,
+}
+
+pub(super) fn make() -> Box<dyn Invariant> {
+    Box::new(OneEffect::default())
+}
+
+impl Invariant for OneEffect {
+    fn look(&mut self, look: &Look<'_>, found: &mut Vec<String>) {
+        for call in look.calls {
+            match &call.what {
+                What::Create(request) => {
+                    let before = self.requests.entry(request.name.clone()).or_insert_with(|| request.clone());
+                    if before != request {
+                        found.push(format!("{before:?} was asked for, then {request:?}"));
+                    }
+                }
+                What::Delete(_) => Self::deleted(look, call, found),
+                What::Listed(..)
+                | What::PodsListed
+                | What::ClaimsListed
+                | What::CreateClaim(_)
+                | What::ReplaceClaim(_)
+                | What::Publish(_)
+                | What::DeleteClaim(..)
+                | What::StripFinalizer(_)
+                | What::MarkPod(_)
+                | What::Announce
+                | What::WroteLease(..) => {}
+            }
+        }
+        for line in look.lines {
+            let LedgerLine::Effect(line) = line else { continue };
+            let (Some(entry), Some(spec)) = (&line.entry, &line.spec) else { continue };
+            let fate = look.facts.entries.get(entry);
+            match &line.effect {
+                Effect::Created => {
+                    if let Some(before) = self.created.insert(spec.name.clone(), entry.to_string()) {
+                        found.push(format!("{} was created twice: {before}, then {entry}", spec.name));
+                    }
+                    let late = fate.is_some_and(|fate| fate.late);
+                    if !late {
+                        self.rested(look, line.at_ms, spec, found);
+                    }
+                }
+                // What somebody removed may have been asked for again before anybody noticed.
+                Effect::RemovedByHand | Effect::EditedByHand => self.created.retain(|_, id| *id != entry.to_string()),
+                Effect::Gone if fate.is_some_and(|fate| !fate.by_hand && !fate.late) => {
+                    self.gone.insert(outside(spec), (line.at_ms, owner(spec)));
+                }
+                Effect::Gone
+                | Effect::Available
+                | Effect::Deleting
+                | Effect::LateRefused { .. }
+                | Effect::LateRepeated
+                | Effect::InsertedByHand => {}
+            }
+        }
+    }
+}
+
+impl OneEffect {
+    /// A deletion left: the entry is not what a live allocation of who asks wants.
+    fn deleted(look: &Look<'_>, call: &Call, found: &mut Vec<String>) {
+        let What::Delete(request) = &call.what else { return };
+        let Some(fate) = look.facts.entries.get(&request.entry) else { return };
+        let process = look.world.replicas[call.replica].process.as_ref();
+        let Some(process) = process.filter(|process| process.life == call.life) else { return };
+        let Some(mark) = Mark::parse(&fate.spec.name) else { return };
+        let state = process.controller.state();
+        let Some(allocation) = state.allocation(mark.allocation).filter(|allocation| allocation.is_live()) else {
+            return;
+        };
+        let wanted = allocation.items_staying().any(|item| {
+            let five = tuple(&fate.spec).is_some_and(|five| five == allocation.tuple(item));
+            item.generation() == mark.generation && five
+        });
+        if wanted {
+            found.push(format!("{} is what {} wants, and was deleted: {fate:?}", request.entry, mark.allocation));
+        }
+    }
+
+    fn rested(&self, look: &Look<'_>, at_ms: u64, spec: &NewEntry, found: &mut Vec<String>) {
+        let Some((gone_ms, before)) = self.gone.get(&outside(spec)) else { return };
+        let after = owner(spec);
+        if at_ms < gone_ms + REST_MS
+            && *before != after
+            && !look.facts.rebased_since(gone_ms.saturating_sub(120_000))
+            && !super::s07::forgotten(look)
+        {
+            found.push(format!("{} went from {before} at {gone_ms} to {after} at {at_ms}", outside(spec)));
+        }
+    }
+}
+
+/// The five of an entry of one port.
+pub(super) fn tuple(spec: &NewEntry) -> Option<Tuple> {
+    let (external, internal) = (spec.external_port.ends(), spec.internal_port.ends());
+    Some(Tuple {
+        external_ip: spec.external_ip,
+        external_port: (external.0 == external.1).then_some(external.0)?,
+        internal_ip: spec.internal_ip,
+        internal_port: (internal.0 == internal.1).then_some(internal.0)?,
+        protocol: spec.protocol.one()?,
+    })
+}
+
+fn outside(spec: &NewEntry) -> String {
+    format!("{}:{:?}/{:?}", spec.external_ip, spec.external_port, spec.protocol)
+}
+
+fn owner(spec: &NewEntry) -> String {
+    Mark::parse(&spec.name).map_or_else(|| spec.name.clone(), |mark| mark.allocation.to_string())
+}

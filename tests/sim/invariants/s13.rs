@@ -1,0 +1,64 @@
+//! S13 Published: what a PodDNAT shows is in the table, in effect, with these five; and it is taken back before our own
+//! deletion of it begins.
+
+use std::collections::BTreeSet;
+
+use natgw::machine::identity::{EntryId, PodKey};
+use natgw::sandbox::vpc::{Effect, EntryStatus, LedgerLine};
+
+use super::{Invariant, Look};
+
+#[derive(Default)]
+struct Published {
+    seen: (u64, usize),
+    shown: BTreeSet<EntryId>,
+}
+
+pub(super) fn make() -> Box<dyn Invariant> {
+    Box::new(Published::default())
+}
+
+impl Invariant for Published {
+    fn look(&mut self, look: &Look<'_>, found: &mut Vec<String>) {
+        for line in look.lines {
+            let LedgerLine::Effect(line) = line else { continue };
+            let by_hand = line.entry.as_ref().and_then(|entry| look.facts.entries.get(entry));
+            if line.effect == Effect::Deleting
+                && line.entry.as_ref().is_some_and(|entry| self.shown.contains(entry))
+                && by_hand.is_none_or(|fate| !fate.by_hand)
+            {
+                found.push(format!("{:?} was deleted while it was shown: {line:?}", line.entry));
+            }
+        }
+        let seen = (look.world.model.borrow().version(), look.facts.entries.len());
+        if self.seen == seen && look.lines.is_empty() {
+            return;
+        }
+        self.seen = seen;
+        self.shown.clear();
+        let vpc = look.world.vpc.borrow();
+        for object in look.world.model.borrow().poddnats() {
+            let key = PodKey::new(object.metadata.namespace.as_str(), object.metadata.name.as_str());
+            // What somebody wrote into it is not ours until it is written again.
+            if look.facts.edited.contains(&key) {
+                continue;
+            }
+            for shown in &object.status.entries {
+                let id = EntryId::from(shown.forward_entry_id.as_str());
+                self.shown.insert(id.clone());
+                if look.facts.entries.get(&id).is_some_and(|fate| fate.by_hand) {
+                    continue;
+                }
+                let entry = vpc.entry(&id);
+                let right = entry.is_some_and(|entry| {
+                    entry.status == EntryStatus::Available
+                        && entry.spec.external_ip.to_string() == shown.external_ip
+                        && entry.spec.internal_ip.to_string() == shown.internal_ip
+                });
+                if !right {
+                    found.push(format!("{key} shows {shown:?}, there is {entry:?}"));
+                }
+            }
+        }
+    }
+}

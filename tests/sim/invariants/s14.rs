@@ -1,0 +1,114 @@
+//! S14 Gone: no mapping of a pod that is served is taken down.
+//!
+//! Judged by the cluster as it is, not as a watch shows it. A pod that ended does not come back, so that an old view of
+//! an end is as good as a new one; whoever was told to stop asking may have been told otherwise since.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use natgw::machine::demand::ReleaseReason;
+use natgw::machine::event::Event;
+use natgw::machine::identity::PodUid;
+
+use super::{Happening, Invariant, Look};
+use crate::faults::Fault;
+
+#[derive(Default)]
+struct Gone {
+    /// The pod of each allocation of each replica.
+    pods: BTreeMap<(usize, (u64, u64)), String>,
+    /// Pods that somebody made ask otherwise than when they came.
+    changed: BTreeSet<PodUid>,
+    seen: usize,
+    annotations: BTreeMap<String, Vec<(String, String)>>,
+}
+
+pub(super) fn make() -> Box<dyn Invariant> {
+    Box::new(Gone::default())
+}
+
+impl Gone {
+    fn learn(&mut self, look: &Look<'_>) {
+        for change in &look.world.history[self.seen.min(look.world.history.len())..] {
+            if let natgw::sandbox::cluster::Change::Pod(pod) = change {
+                let status = |(name, _): &&(String, String)| !name.ends_with("/pod-dnat-status");
+                let asks: Vec<_> = pod.annotations.iter().filter(status).cloned().collect();
+                let before = self.annotations.entry(pod.uid.clone()).or_insert_with(|| asks.clone());
+                if *before != asks {
+                    self.changed.insert(pod.uid.as_str().into());
+                }
+            }
+        }
+        self.seen = look.world.history.len();
+    }
+}
+
+impl Invariant for Gone {
+    fn look(&mut self, look: &Look<'_>, found: &mut Vec<String>) {
+        self.learn(look);
+        for happening in look.happened {
+            let (replica, records) = match happening {
+                Happening::Opened { replica, records, .. } => {
+                    self.pods.retain(|(owner, _), _| owner != replica);
+                    (replica, records)
+                }
+                Happening::Handed { replica, records } => (replica, records),
+                Happening::Durable { .. } | Happening::Started { .. } | Happening::Stopped { .. } => continue,
+            };
+            let judged = matches!(happening, Happening::Handed { .. });
+            for record in records {
+                match &record.event {
+                    Event::Allocated(body) | Event::Recovered(body) | Event::Adopted(body) => {
+                        self.pods.insert((*replica, body.allocation), body.pod.clone());
+                    }
+                    Event::FixedBound(body) => {
+                        self.pods.insert((*replica, body.allocation), body.pod.clone());
+                    }
+                    Event::ReleaseDecided(body) => {
+                        let reason = ReleaseReason::from_number(body.reason);
+                        let Some(uid) =
+                            self.pods.get(&(*replica, body.allocation)).filter(|_| judged && is_of_pod(reason))
+                        else {
+                            continue;
+                        };
+                        if !self.changed.contains(&uid.as_str().into()) && is_served(look, uid) {
+                            found.push(format!("replica {replica} lets {uid} go for {reason:?}, and it is served"));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// Whether a reason says something of the pod.
+fn is_of_pod(reason: Option<ReleaseReason>) -> bool {
+    match reason {
+        None
+        | Some(
+            ReleaseReason::PodGone
+            | ReleaseReason::PodEnded
+            | ReleaseReason::GraceOver
+            | ReleaseReason::Disabled
+            | ReleaseReason::NowRefused,
+        ) => true,
+        Some(
+            ReleaseReason::ClaimDeleted
+            | ReleaseReason::TableFull
+            | ReleaseReason::RouteMoved
+            | ReleaseReason::TableGone
+            | ReleaseReason::PortsChanged
+            | ReleaseReason::PortTaken,
+        ) => false,
+    }
+}
+
+fn is_served(look: &Look<'_>, uid: &str) -> bool {
+    // In a cluster that was put back, whoever had gone may be there again.
+    if look.world.outside.faults.borrow().counts()[Fault::ApiRestored as usize] > 0 {
+        return false;
+    }
+    let model = look.world.model.borrow();
+    let pod = model.pods().find(|pod| pod.uid == uid);
+    pod.is_some_and(|pod| pod.holds_address && pod.active())
+}

@@ -1,0 +1,112 @@
+//! What a world that has come to rest must look like. L1 and L2 are in `run.rs`: they are about the way there.
+//!
+//! | number | sentence |
+//! | --- | --- |
+//! | L1 | when faults have stopped and wishes stand, they are fulfilled in time |
+//! | L2 | and then nothing is changed in ten resyncs |
+//! | L5 | nothing is left unknown |
+//! | L6 | a process that found its journal damaged leads again after three starts at most |
+//! | L7 | when nothing is wanted, nothing is left |
+//! | L8 | nobody waits for room while there is room for everybody before him |
+
+use std::collections::BTreeSet;
+
+use natgw::machine::demand::WaitReason;
+use natgw::machine::identity::{EntryId, Mark};
+use natgw::machine::state::{Entry, Standing};
+
+use crate::invariants::Facts;
+use crate::world::World;
+
+/// Starts after which a replica must have led, or follow somebody who does.
+const STARTS_MAX: u64 = 3;
+
+/// Everything that a world at rest must not be.
+pub fn at_rest(world: &World, facts: &Facts) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    let Some(state) = world.state() else { return vec![("L1", "nobody leads".to_owned())] };
+    for (id, allocation) in state.allocations() {
+        if allocation.items().iter().any(|item| matches!(item.entry(), Entry::Unknown { .. })) {
+            found.push(("L5", format!("allocation {id} has an entry that nobody knows")));
+        }
+    }
+    for (at, replica) in world.replicas.iter().enumerate() {
+        if replica.fruitless > STARTS_MAX && replica.process.is_none() && !replica.dead {
+            found.push(("L6", format!("replica {at} has started {} times and is down", replica.fruitless)));
+        }
+    }
+    found.extend(tables(world, facts));
+    found.extend(pods(world));
+    found
+}
+
+/// At rest the tables hold what is published and what others made, and nothing else.
+fn tables(world: &World, facts: &Facts) -> Option<(&'static str, String)> {
+    let (vpc, model) = (world.vpc.borrow(), world.model.borrow());
+    let tables = vpc.world().gateways.iter().map(|gateway| &gateway.table);
+    let there: BTreeSet<EntryId> = tables.flat_map(|table| vpc.entries(table).map(|entry| entry.id.clone())).collect();
+    let shown = model.poddnats().flat_map(|object| &object.status.entries);
+    let shown: BTreeSet<EntryId> = shown.map(|entry| entry.forward_entry_id.as_str().into()).collect();
+    let foreign = |entry: &&EntryId| facts.entries.get(*entry).is_some_and(|fate| fate.foreign);
+    // Where somebody else holds one port of a pod the others are there and wait with it.
+    let waits = |entry: &&EntryId| {
+        let allocation = facts.mark(entry).map(|mark| mark.allocation);
+        world.state().zip(allocation).is_some_and(|(state, allocation)| state.waits_for_others(allocation))
+    };
+    let ours: BTreeSet<EntryId> = there.iter().filter(|entry| !foreign(entry) && !waits(entry)).cloned().collect();
+    (ours != shown).then(|| {
+        let odd: Vec<_> = ours.symmetric_difference(&shown).map(|entry| (entry, facts.entries.get(entry))).collect();
+        ("L1", format!("published {shown:?}, of ours in the tables {ours:?}, odd {odd:?}"))
+    })
+}
+
+/// Each pod that is there is known, as it is; whoever is served is shown.
+fn pods(world: &World) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    let (Some(state), model) = (world.state(), world.model.borrow()) else { return found };
+    for pod in model.pods().filter(|pod| pod.active() && pod.holds_address) {
+        let asks = pod.annotations.get("k8s.aliyun.com/pod-dnat").is_some_and(String::is_empty);
+        let Some(known) = state.pod(&pod.uid.as_str().into()) else {
+            if asks {
+                found.push(("L1", format!("{} asks and nobody knows it", pod.key)));
+            }
+            continue;
+        };
+        let object = model
+            .poddnats()
+            .find(|object| object.metadata.name == *pod.key.name && object.metadata.namespace == *pod.key.namespace);
+        match known.standing() {
+            Standing::Allocated(_) if is_mapped_by_others(world, pod.ip) => {}
+            Standing::Allocated(_) if object.is_none_or(|object| object.status.entries.is_empty()) => {
+                found.push(("L1", format!("{} has an allocation that is not shown", pod.key)));
+            }
+            Standing::Open if asks => found.push(("L1", format!("{} asks and nothing is decided", pod.key))),
+            Standing::Allocated(_) | Standing::Open | Standing::Waiting { .. } | Standing::Refused(_) => {}
+        }
+    }
+    found
+}
+
+/// Whether somebody else's entry sends to an address: then its pod waits.
+fn is_mapped_by_others(world: &World, ip: Option<std::net::Ipv4Addr>) -> bool {
+    let vpc = world.vpc.borrow();
+    let mut entries = vpc.world().gateways.iter().flat_map(|gateway| vpc.entries(&gateway.table));
+    entries.any(|entry| Some(entry.spec.internal_ip) == ip && Mark::parse(&entry.spec.name).is_none())
+}
+
+/// Whether a table is probed now and then, because somebody waits for room in it.
+pub fn probes(world: &World) -> bool {
+    let full = |standing: &Standing| matches!(standing, Standing::Waiting { reason: WaitReason::TableFull, .. });
+    world.state().is_some_and(|state| state.pods().any(|(_, pod)| full(pod.standing())))
+}
+
+/// What of ours is left.
+pub fn left(world: &World) -> Vec<String> {
+    let (vpc, model) = (world.vpc.borrow(), world.model.borrow());
+    let tables = vpc.world().gateways.iter().map(|gateway| &gateway.table);
+    let entries = tables.flat_map(|table| vpc.entries(table)).filter(|entry| Mark::parse(&entry.spec.name).is_some());
+    let entries = entries.map(|entry| format!("{entry:?}"));
+    let claims = model.poddnats().map(|object| format!("{:?}", object.metadata));
+    let allocations = world.state().into_iter().flat_map(natgw::machine::state::State::allocations);
+    entries.chain(claims).chain(allocations.map(|(id, _)| format!("allocation {id}"))).collect()
+}

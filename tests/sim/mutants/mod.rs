@@ -1,0 +1,119 @@
+//! Faults of our own making, put between the controller and its ports or its disk: each must be caught by the invariant
+//! that it names. Those that cannot be put there are patches of the code: `patches.rs`.
+
+use natgw::machine::event::seen::{ClaimSeen, PodSeen};
+use natgw::machine::identity::{AllocationId, Generation, Mark, PodKey, Stamp, UidHash};
+use natgw::ports::cloud::{CreateEntry, EntryStatus, ListedEntry, Page};
+use natgw::ports::cluster::{ClaimFound, LeaseRecord, Publication};
+
+use crate::wire::Outside;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    None,
+    /// Records count as durable as soon as they are handed over.
+    ForgottenSync,
+    /// A power cut takes a group that was acknowledged.
+    SyncWithoutEffect,
+    /// A repeated creation has another token in each life.
+    NewToken,
+    /// Pending entries count as available.
+    PendingIsAvailable,
+    /// Somebody else's entries count as ours.
+    ForeignIsOurs,
+    /// Entries that are being deleted count as absent.
+    DeletingIsGone,
+    /// Every other listing of the cluster is the one before.
+    StaleList,
+    /// One listing of a table in four is empty, and believed.
+    EmptyListing,
+    /// The lock is written without compare-and-swap.
+    NoCompareAndSwap,
+    /// PodDNATs are written over whatever is there.
+    Overwrite,
+    /// Withdrawals of the status are acknowledged and not carried out.
+    NeverWithdrawn,
+}
+
+/// Each mutant and the invariants that may catch it: the one it is made for comes first.
+pub const ALL: &[(Mutant, &[&str])] = &[
+    (Mutant::ForgottenSync, &["S3"]),
+    (Mutant::SyncWithoutEffect, &["S4"]),
+    (Mutant::NewToken, &["S6"]),
+    (Mutant::PendingIsAvailable, &["S13"]),
+    (Mutant::ForeignIsOurs, &["S9"]),
+    (Mutant::DeletingIsGone, &["S6"]),
+    (Mutant::StaleList, &["S14"]),
+    (Mutant::EmptyListing, &["S6"]),
+    (Mutant::NoCompareAndSwap, &["S7"]),
+    (Mutant::NeverWithdrawn, &["S13"]),
+];
+
+impl Mutant {
+    pub fn creation(self, life: u64, request: &CreateEntry) -> CreateEntry {
+        let mut request = request.clone();
+        if self == Self::NewToken {
+            request.token = format!("{}-{life}", request.token);
+        }
+        request
+    }
+
+    pub fn shown_entries(self, listed: &mut Page<ListedEntry>) {
+        match self {
+            Self::PendingIsAvailable => {
+                listed.items.iter_mut().for_each(|entry| entry.status = EntryStatus::Available);
+            }
+            Self::ForeignIsOurs => {
+                let stamp = Stamp { term: 1, n: 999_999 };
+                let mark = Mark::new(UidHash::of("c1"), &"x".into(), AllocationId(stamp), Generation(stamp));
+                for entry in listed.items.iter_mut().filter(|entry| Mark::parse(&entry.name).is_none()) {
+                    entry.name = mark.to_string();
+                }
+            }
+            Self::DeletingIsGone => {
+                let before = listed.items.len();
+                listed.items.retain(|entry| entry.status != EntryStatus::Deleting);
+                listed.total -= u32::try_from(before - listed.items.len()).expect("fewer than before");
+            }
+            Self::EmptyListing if listed.total > 0 && listed.total % 4 == 1 => {
+                listed.items.clear();
+                listed.total = 0;
+            }
+            _ => {}
+        }
+    }
+
+    pub fn shown_pods(self, before: &mut Option<Vec<PodSeen>>, pods: Vec<PodSeen>) -> Vec<PodSeen> {
+        if self == Self::StaleList { before.take().unwrap_or_else(|| keep(before, pods)) } else { pods }
+    }
+
+    pub fn shown_claims(self, before: &mut Option<Vec<ClaimSeen>>, claims: Vec<ClaimSeen>) -> Vec<ClaimSeen> {
+        if self == Self::StaleList { before.take().unwrap_or_else(|| keep(before, claims)) } else { claims }
+    }
+
+    /// What a write is made over.
+    pub fn found(self, outside: &Outside, key: &PodKey, found: &ClaimFound) -> ClaimFound {
+        let now = outside.model.borrow().read_claim(key);
+        match now {
+            Some(now) if self == Self::Overwrite => now,
+            Some(_) | None => found.clone(),
+        }
+    }
+
+    pub fn swallows_withdrawal(self, publication: &Publication) -> bool {
+        self == Self::NeverWithdrawn && publication.mapping.is_none()
+    }
+
+    pub fn written_lease(self, outside: &Outside, record: &LeaseRecord) -> LeaseRecord {
+        let mut record = record.clone();
+        if self == Self::NoCompareAndSwap {
+            record.resource_version = outside.model.borrow().read_lease().resource_version;
+        }
+        record
+    }
+}
+
+fn keep<T: Clone>(before: &mut Option<Vec<T>>, now: Vec<T>) -> Vec<T> {
+    *before = Some(now.clone());
+    now
+}

@@ -1,0 +1,135 @@
+//! What kind of world a seed makes.
+
+use natgw::controller::lease::Timing;
+use natgw::controller::step::Configuration;
+use natgw::machine::event::control;
+use natgw::sandbox::vpc::Behaviour;
+
+use crate::dice::Dice;
+use crate::faults::{Fault, Faults};
+use crate::mutants::Mutant;
+
+/// Everything that makes one world what it is. Two worlds of equal plans are equal step by step.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub mutant: Mutant,
+    /// Steps with faults; afterwards the world is calm.
+    pub steps: u64,
+    pub replicas: usize,
+    /// Names of bare pods in play.
+    pub pods: usize,
+    /// Pods of the Deployment, at most.
+    pub many: u32,
+    pub behaviour: Behaviour,
+    pub configuration: Configuration,
+    /// Faults that do not strike though the seed has them.
+    pub without: Vec<Fault>,
+    /// What happens is written down in words.
+    pub told: bool,
+    /// Wishes are drawn until this step.
+    pub wishes_until: u64,
+}
+
+/// The lease's durations: client-go's defaults.
+pub const TIMING: Timing = Timing { lease_duration_ms: 15_000, renew_deadline_ms: 10_000, retry_period_ms: 2_000 };
+
+/// The resync of every world.
+pub const RESYNC_MS: u64 = 300_000;
+
+/// The rest of a freed port, in every world.
+pub const COOLDOWN_MS: u64 = 30_000;
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, "plan");
+        let scarce = dice.one_in(4);
+        let behaviour = Behaviour {
+            entry_quota: if scarce { 9 } else { 1_000 },
+            pending_ms: *dice.pick(&[0, 500, 500, 3_000]),
+            deleting_ms: *dice.pick(&[0, 500, 500, 3_000]),
+            table_serialised: dice.one_in(6),
+            create_conflict_ms: *dice.pick(&[0, 0, 0, 500]),
+            delete_blocked_by_pending: !dice.one_in(3),
+            token_lifetime_ms: *dice.pick(&[30 * 60_000, 30 * 60_000, 24 * 3_600_000, 60_000]),
+            ..Behaviour::default()
+        };
+        let steps = 1_500 + dice.draw(1_500);
+        Self {
+            seed,
+            mutant: Mutant::None,
+            steps,
+            replicas: *dice.pick(&[1, 1, 2, 2, 3]),
+            pods: *dice.pick(&[2, 6, 6, 8]),
+            many: *dice.pick(&[3, 6, 12]),
+            behaviour,
+            configuration: configuration(if dice.one_in(2) { 515 } else { 560 }),
+            without: Vec::new(),
+            told: false,
+            wishes_until: steps,
+        }
+    }
+
+    /// Whether no replica ever begins without the history of those before it.
+    pub fn keeps_history(&self, faults: &Faults) -> bool {
+        let losing = [
+            Fault::PowerCut,
+            Fault::CrashInAppend,
+            Fault::BitFlip,
+            Fault::PageZeroed,
+            Fault::SyncError,
+            Fault::VolumeOld,
+            Fault::VolumeEmpty,
+            Fault::VolumeForeign,
+            Fault::AnchorLost,
+            Fault::AnchorOld,
+            Fault::ApiRestored,
+            Fault::LeaseEdited,
+            Fault::LeaseDeleted,
+        ];
+        self.replicas == 1 && !losing.iter().any(|fault| faults.is_on(*fault))
+    }
+
+    /// A world in which nothing goes wrong, with room for everybody and one replica.
+    pub fn calm() -> Self {
+        Self {
+            seed: 1,
+            mutant: Mutant::None,
+            steps: 0,
+            replicas: 1,
+            pods: 8,
+            many: 6,
+            behaviour: Behaviour { entry_quota: 100_000, ..Behaviour::default() },
+            configuration: configuration(560),
+            without: Fault::ALL.to_vec(),
+            told: false,
+            wishes_until: 0,
+        }
+    }
+}
+
+/// Both gateways of the default world, with ports from 512 to `last`.
+pub fn configuration(last: u16) -> Configuration {
+    let pool = |(index, zone): (u16, &str)| control::PoolConfigured {
+        index,
+        gateway: format!("ngw-sandbox-{zone}"),
+        zone: format!("cn-hangzhou-{zone}"),
+        first: 512,
+        last,
+        eips: Vec::new(),
+        excluded: vec![(514, 514)],
+    };
+    let settings = control::Configured {
+        cluster_uid: "c1".to_owned(),
+        pools: 2,
+        cooldown_ms: COOLDOWN_MS,
+        fixed_retention_ms: None,
+        resync_ms: RESYNC_MS,
+        repair: true,
+        adopt: false,
+        port_break: 0,
+        stateful_kinds: Vec::new(),
+    };
+    Configuration { pools: [(0, "j"), (1, "k")].map(pool).into(), settings }
+}

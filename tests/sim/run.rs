@@ -1,0 +1,153 @@
+//! One seed from its beginning to its end: a time in which everything may go wrong, then calm, then nothing is wanted.
+
+use std::collections::BTreeMap;
+
+use natgw::machine::event::Record;
+
+use crate::faults::Fault;
+use crate::invariants::Violation;
+use crate::plan::{Plan, RESYNC_MS};
+use crate::world::World;
+
+/// How a seed ended.
+pub struct End {
+    pub violations: Vec<Violation>,
+    pub trace: blake3::Hash,
+    pub steps: u64,
+    pub lives: u64,
+    pub fired: Vec<u64>,
+    pub figures: BTreeMap<&'static str, u64>,
+    /// The leader's records when the calm world first came to rest.
+    pub records: Vec<Record>,
+    pub world: World,
+}
+
+/// Late effects may land for 15 minutes after the last fault, and three resyncs find what they did.
+const LATE_MS: u64 = 15 * 60_000;
+
+/// L1: simulated time from calm to convergence. Beside what is late: three resyncs, and for every open intent the bound of
+/// its call, its listings and its retries.
+const CONVERGENCE_MS: u64 = LATE_MS + 3 * RESYNC_MS + 10 * 60_000;
+
+/// L1, L2: how long a converged world is watched: nothing changes any more.
+const QUIET_MS: u64 = 10 * RESYNC_MS;
+
+/// Steps in which all of that must be over: a world that takes more does not get on.
+const STEPS_MAX: u64 = 400_000;
+
+/// Runs a plan to its end, or to its first violation.
+pub fn run(plan: Plan) -> End {
+    let mut world = World::new(plan);
+    while world.steps < world.plan.steps && world.checker.violations.is_empty() {
+        world.step();
+    }
+    world.become_calm();
+    let mut records = Vec::new();
+    for want_nothing in [false, true] {
+        if want_nothing {
+            let model = world.model.clone();
+            world.wishes.want_nothing(&mut model.borrow_mut());
+        }
+        converge(&mut world);
+        if !want_nothing {
+            records = leader_records(&world);
+        }
+        stay(&mut world);
+    }
+    nothing_left(&mut world);
+    count(&mut world);
+    let fired = world.outside.faults.borrow().counts().to_vec();
+    End {
+        violations: world.checker.violations.clone(),
+        trace: world.trace.finalize(),
+        steps: world.steps,
+        lives: world.lives,
+        fired,
+        figures: world.checker.figures(),
+        records,
+        world,
+    }
+}
+
+/// L1: a calm world comes to rest, in time.
+pub fn converge(world: &mut World) {
+    let began_ms = world.now.get();
+    // Late effects may still come: rest is only rest afterwards.
+    let earliest_ms = began_ms + LATE_MS;
+    let from = world.steps;
+    while world.checker.violations.is_empty() {
+        let now = world.now.get();
+        if now >= earliest_ms && world.is_quiet() {
+            return rest(world);
+        }
+        if now > began_ms + CONVERGENCE_MS || world.steps > from + STEPS_MAX {
+            let evidence = format!("no rest {} ms after the last fault; {}", now - began_ms, world.unrest());
+            let mut checker = std::mem::take(&mut world.checker);
+            checker.violated(world, "L1", evidence);
+            world.checker = checker;
+            return;
+        }
+        world.step();
+    }
+}
+
+fn rest(world: &mut World) {
+    let mut checker = std::mem::take(&mut world.checker);
+    checker.rest(world);
+    for (id, evidence) in crate::liveness::at_rest(world, &checker.facts) {
+        checker.violated(world, id, evidence);
+    }
+    world.checker = checker;
+}
+
+/// L2: in ten resyncs nothing is changed any more, neither in the cloud nor in the cluster. But where a pod waits for
+/// room in a table, one creation is tried in each resync (design.md §4).
+pub fn stay(world: &mut World) {
+    let (until, from) = (world.now.get() + QUIET_MS, world.calls.len());
+    if crate::liveness::probes(world) {
+        return;
+    }
+    while world.now.get() < until && world.checker.violations.is_empty() {
+        world.step();
+        if let Some(call) = world.calls[from..].iter().find(|call| call.what.mutates()) {
+            let evidence = format!("at rest, and yet {call:?}");
+            let mut checker = std::mem::take(&mut world.checker);
+            checker.violated(world, "L2", evidence);
+            world.checker = checker;
+        }
+    }
+}
+
+/// L7: when nothing is wanted, nothing of ours is left.
+fn nothing_left(world: &mut World) {
+    let left: Vec<String> = crate::liveness::left(world);
+    if world.checker.violations.is_empty() && !left.is_empty() {
+        let mut checker = std::mem::take(&mut world.checker);
+        checker.violated(world, "L7", format!("nothing is wanted, and there is {left:#?}"));
+        world.checker = checker;
+    }
+}
+
+fn leader_records(world: &World) -> Vec<Record> {
+    world.leader().map(|leader| world.replicas[leader].volume.records().to_vec()).unwrap_or_default()
+}
+
+/// What the cloud's model did by itself, and what followed from the rest.
+fn count(world: &mut World) {
+    let vpc = world.vpc.borrow();
+    let mut faults = world.outside.faults.borrow_mut();
+    for (kind, fault) in crate::world::CLOUD_FAULTS {
+        faults.happened(fault, vpc.faults().fired(kind));
+    }
+    let code = |code: &str| {
+        let said = world.ledger.iter().filter(|line| match line {
+            natgw::sandbox::vpc::LedgerLine::Request(line) => {
+                line.reply.as_ref().and_then(|said| said.code.as_deref()).is_some_and(|said| said.starts_with(code))
+            }
+            natgw::sandbox::vpc::LedgerLine::Effect(_) => false,
+        });
+        u64::try_from(said.count()).expect("fewer than there are")
+    };
+    faults.happened(Fault::QuotaReached, code("QuotaExceeded"));
+    faults.happened(Fault::TokenMismatch, code("IdempotentParameterMismatch") + code("LastTokenProcessing"));
+}
