@@ -94,11 +94,12 @@ impl State {
                 hold.and_then(|hold| hold.owner).is_none()
             })
         };
+        let unused = |item: &decided::Item| !self.by_generation.contains_key(&item.generation.into());
         let pod = self.pods.get(&PodUid::from(claim.pod.as_str()));
         let believed = claim.allocation.0 <= self.term.saturating_add(TERM_LEAD_MAX)
             && pod.is_none_or(|pod| pod.key == *key)
             && !claim.items.is_empty()
-            && claim.items.iter().all(|item| within(item) && free(item))
+            && claim.items.iter().all(|item| within(item) && free(item) && unused(item))
             && !self.by_name.contains_key(key)
             && !self.allocations.contains_key(&AllocationId::from(claim.allocation));
         let (eni, vswitch, zone) = claim.place.clone();

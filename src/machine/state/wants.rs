@@ -25,7 +25,9 @@ impl State {
         self.digest.replace(allocation.hashed, hashed);
         allocation.hashed = hashed;
         self.agenda.replace(&mut allocation.held, wanted, self.seq);
-        if allocation.held.is_empty() && !awaits_any && allocation.phase == Phase::Live {
+        // What is missing without being wanted yet waits for a decision.
+        let whole = allocation.items_staying().all(|item| matches!(item.entry, Entry::Present { .. }));
+        if allocation.held.is_empty() && !awaits_any && whole && allocation.phase == Phase::Live {
             self.unsettled.remove(&id);
         } else {
             self.unsettled.insert(id);

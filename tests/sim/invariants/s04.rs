@@ -40,7 +40,7 @@ impl Invariant for NothingLost {
                         found.push(format!("replica {replica} acknowledged {told} records, opens {}", there.len()));
                     }
                     // With the volume empty and the lock forgotten, nobody can know that there was a journal.
-                    let other = told.is_some_and(|(before, _)| before != journal);
+                    let other = told.is_some_and(|(before, told)| before != journal && !told.is_empty());
                     let swapped = look.world.replicas[*replica].rolled_back;
                     if other && rebased.is_none() && !swapped && !super::s07::forgotten(look) {
                         found.push(format!("replica {replica} opens another journal and takes it for its own"));

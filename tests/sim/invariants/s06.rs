@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use natgw::machine::identity::{Mark, Tuple};
+use natgw::machine::identity::{EntryId, Mark, Tuple};
 use natgw::ports::cloud::CreateEntry;
 use natgw::sandbox::vpc::{Effect, LedgerLine, NewEntry};
 
@@ -18,7 +18,7 @@ const REST_MS: u64 = COOLDOWN_MS / 10 * 9;
 struct OneEffect {
     requests: BTreeMap<String, CreateEntry>,
     /// Entries by name, that came by a request of ours and did not go by somebody else's hand.
-    created: BTreeMap<String, String>,
+    created: BTreeMap<String, EntryId>,
     /// Of each external tuple: when its last entry went, and whose it was.
     gone: BTreeMap<String, (u64, String)>,
 }
@@ -33,7 +33,8 @@ impl Invariant for OneEffect {
             match &call.what {
                 What::Create(request) => {
                     let before = self.requests.entry(request.name.clone()).or_insert_with(|| request.clone());
-                    if before != request {
+                    // Where a term was forgotten and used twice, so were its generations.
+                    if before != request && !super::s07::forgotten(look) {
                         found.push(format!("{before:?} was asked for, then {request:?}"));
                     }
                 }
@@ -57,16 +58,21 @@ impl Invariant for OneEffect {
             let fate = look.facts.entries.get(entry);
             match &line.effect {
                 Effect::Created => {
-                    if let Some(before) = self.created.insert(spec.name.clone(), entry.to_string()) {
-                        found.push(format!("{} was created twice: {before}, then {entry}", spec.name));
-                    }
                     let late = fate.is_some_and(|fate| fate.late);
+                    if let Some(before) = self.created.insert(spec.name.clone(), entry.clone()) {
+                        // A late request whose token is forgotten makes it again: nobody can help that. But never a second
+                        // one beside the first.
+                        let there = look.facts.entries.get(&before).is_some_and(|fate| fate.gone_ms.is_none());
+                        if there || !late {
+                            found.push(format!("{} was created twice: {before}, then {entry}", spec.name));
+                        }
+                    }
                     if !late {
                         self.rested(look, line.at_ms, spec, found);
                     }
                 }
                 // What somebody removed may have been asked for again before anybody noticed.
-                Effect::RemovedByHand | Effect::EditedByHand => self.created.retain(|_, id| *id != entry.to_string()),
+                Effect::RemovedByHand | Effect::EditedByHand => self.created.retain(|_, id| id != entry),
                 Effect::Gone if fate.is_some_and(|fate| !fate.by_hand && !fate.late) => {
                     self.gone.insert(outside(spec), (line.at_ms, owner(spec)));
                 }
