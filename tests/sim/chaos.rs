@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use natgw::cluster::poddnat::{CLAIM_ANNOTATION, PodDnat};
 use natgw::controller::step::Seen;
-use natgw::machine::identity::{EntryId, Mark, PodKey, Protocol, Tuple};
+use natgw::machine::identity::{EntryId, GatewayId, Mark, PodKey, Protocol, Tuple};
 use natgw::ports::cluster::LeaseRecord;
 use natgw::sandbox::cluster::Change;
-use natgw::sandbox::vpc::{GatewayStatus, LedgerLine, NewEntry, Ports};
+use natgw::sandbox::vpc::{GatewayStatus, LedgerLine, NewEntry, Ports, Spell, Trouble};
 
 use crate::faults::Fault;
 use crate::invariants::Happening;
@@ -37,13 +37,14 @@ impl World {
         let mut vpc = self.vpc.borrow_mut();
         for (table, gateway) in [("vtb-sandbox-j", "ngw-sandbox-j"), ("vtb-sandbox-k", "ngw-sandbox-k")] {
             vpc.set_default_route(table, Some(gateway.into()));
+            vpc.hide_gateway(self.now.get(), &gateway.into(), false);
             vpc.set_gateway_status(&gateway.into(), GatewayStatus::Available);
         }
         let addresses: Vec<_> =
             vpc.world().gateways.iter().flat_map(|gateway| gateway.eips.iter().map(|eip| eip.address)).collect();
         for address in addresses {
             if let Some(eip) = vpc.eip_mut(address) {
-                eip.locked = false;
+                (eip.locked, eip.snat) = (false, false);
             }
         }
     }
@@ -351,37 +352,73 @@ impl World {
             let gateway = (!nowhere).then(|| format!("ngw-sandbox-{to}").as_str().into());
             self.vpc.borrow_mut().set_default_route(&format!("vtb-sandbox-{from}"), gateway);
         }
-        if self.strikes(Fault::EipLocked) {
-            let eips: Vec<_> = {
-                let vpc = self.vpc.borrow();
-                vpc.world().gateways.iter().flat_map(|gateway| gateway.eips.iter().map(|eip| eip.address)).collect()
-            };
-            let address = eips[self.place(Fault::EipLocked, eips.len())];
-            if let Some(eip) = self.vpc.borrow_mut().eip_mut(address) {
-                eip.locked = !eip.locked;
+        for fault in [Fault::EipLocked, Fault::EipShared] {
+            if self.strikes(fault) {
+                let addresses = self.eips();
+                let address = addresses[self.place(fault, addresses.len())];
+                if let Some(eip) = self.vpc.borrow_mut().eip_mut(address) {
+                    let changed = if fault == Fault::EipLocked { &mut eip.locked } else { &mut eip.snat };
+                    *changed = !*changed;
+                }
             }
         }
+        self.disturb_gateways();
+    }
+
+    fn disturb_gateways(&mut self) {
+        let now = self.now.get();
+        let gateway = |world: &mut Self, fault| {
+            let zone = if world.chance(fault, 2) == 0 { "j" } else { "k" };
+            GatewayId::from(format!("ngw-sandbox-{zone}").as_str())
+        };
         if self.strikes(Fault::GatewayGone) {
-            let id = format!("ngw-sandbox-{}", zone(self, Fault::GatewayGone));
-            let status = [GatewayStatus::Modifying, GatewayStatus::Creating, GatewayStatus::Available]
-                [self.place(Fault::GatewayGone, 3)];
-            self.vpc.borrow_mut().set_gateway_status(&id.as_str().into(), status);
+            let id = gateway(self, Fault::GatewayGone);
+            let hidden = self.chance(Fault::GatewayGone, 3) == 0;
+            self.vpc.borrow_mut().hide_gateway(now, &id, hidden);
         }
+        if self.strikes(Fault::GatewayAway) {
+            let id = gateway(self, Fault::GatewayAway);
+            let states = [GatewayStatus::Modifying, GatewayStatus::Creating, GatewayStatus::Available];
+            let status = states[self.place(Fault::GatewayAway, states.len())];
+            self.vpc.borrow_mut().set_gateway_status(&id, status);
+        }
+        if self.strikes(Fault::CredentialsExpired) {
+            let until = now + self.chance(Fault::CredentialsExpired, 120_000);
+            let troubles = [Trouble::ExpiredToken, Trouble::UnknownKey, Trouble::BadSignature, Trouble::Forbidden];
+            let trouble = troubles[self.place(Fault::CredentialsExpired, troubles.len())];
+            self.vpc.borrow_mut().faults_mut().trouble(Spell::of_all(trouble, now, until));
+        }
+        if self.strikes(Fault::CloudOutage) {
+            let until = now + self.chance(Fault::CloudOutage, AWAY_MS);
+            let troubles = [Trouble::Silence, Trouble::Unavailable, Trouble::Throttled];
+            let trouble = troubles[self.place(Fault::CloudOutage, troubles.len())];
+            self.vpc.borrow_mut().faults_mut().trouble(Spell::of_all(trouble, now, until));
+        }
+        if self.strikes(Fault::GatewayOutage) {
+            let (id, until) = (gateway(self, Fault::GatewayOutage), now + self.chance(Fault::GatewayOutage, AWAY_MS));
+            let troubles = [Trouble::Silence, Trouble::Unavailable, Trouble::Busy];
+            let trouble = troubles[self.place(Fault::GatewayOutage, troubles.len())];
+            self.vpc.borrow_mut().faults_mut().trouble(Spell::of_gateway(trouble, id, now, until));
+        }
+    }
+
+    fn eips(&self) -> Vec<std::net::Ipv4Addr> {
+        let vpc = self.vpc.borrow();
+        let bound = vpc.world().gateways.iter().flat_map(|gateway| gateway.eips.iter().map(|eip| eip.address));
+        let bound: Vec<_> = bound.collect();
+        if bound.is_empty() { vec![[203, 0, 113, 1].into()] } else { bound }
     }
 
     /// Somebody else creates an entry on a port, or to an address, that might be ours.
     fn insert_foreign(&mut self) {
-        let (gateway, cidr_third) = {
-            let vpc = self.vpc.borrow();
-            (vpc.world().gateways[0].clone(), 200)
-        };
+        let Some(gateway) = self.vpc.borrow().world().gateways.first().cloned() else { return };
         let to_a_pod = self.chance(Fault::TupleTaken, 3) == 0;
         let pods: Vec<_> = self.model.borrow().pods().filter_map(|pod| pod.ip).collect();
         let internal_ip = if to_a_pod && !pods.is_empty() {
             pods[self.place(Fault::TupleTaken, pods.len())]
         } else {
             let last = 1 + u8::try_from(self.chance(Fault::TupleTaken, 200)).expect("below 200");
-            [172, 16, cidr_third, last].into()
+            [172, 16, 200, last].into()
         };
         let tuple = Tuple {
             external_ip: gateway.eips[self.place(Fault::TupleTaken, gateway.eips.len())].address,

@@ -90,20 +90,32 @@ faults! {
     ReplyLost "F51" 40_000 "a request to the cloud is done, its answer lost or a 500",
     LateEffect "F52a" 40_000 "a request to the cloud is done up to 15 minutes after its caller gave up",
     LateCall "F52b" 0 "a call of an earlier life arrives after the process ended",
-    TokenForgotten "F53" 0 "the cloud forgets a token, and a repeated request is a new one",
+    TokenForgotten "F53" 40_000 "the cloud forgets a token, and a repeated request is a new one",
     Throttled "F54" 40_000 "the cloud throttles",
     QuotaReached "F55" 0 "a forward table is full",
-    PendingLong "F56" 0 "an entry stays Pending for minutes",
-    ReadLag "F57" 40_000 "a listing of entries shows the table as it was",
+    PendingLong "F56a" 30_000 "an entry stays Pending for up to ten minutes",
+    PendingStuck "F56b" 10_000 "an entry stays Pending until somebody lifts it",
+    ReadLag "F57a" 40_000 "a listing of entries shows the table as it was up to a minute ago",
+    PatchyView "F57b" 40_000 "a listing shows each entry as it is or as it was",
+    ShiftedPage "F57c" 40_000 "the pages of a listing shift while they are read",
     TupleTaken "F58" 8_000 "somebody else's entry holds a port of ours",
     EntryRemoved "F59a" 8_000 "somebody deletes an entry of ours",
     EntryEdited "F59b" 8_000 "somebody edits an entry of ours",
     EntryRenamed "F59c" 5_000 "somebody takes our mark off an entry",
-    TokenMismatch "F61" 0 "a token is known with other parameters",
+    TokenMismatch "F61a" 20_000 "a token is said to be known with other parameters",
+    StillRunning "F61b" 20_000 "an earlier request of this token is still running",
+    CredentialsExpired "F62" 2_000 "credentials have expired, and every call is refused for a while",
+    UnknownStatus "F63a" 20_000 "an entry has a status that no page names",
+    UnknownEstate "F63b" 20_000 "a gateway or an EIP has a status that no page names",
+    UnknownError "F63c" 20_000 "an error has a code that no page names, whether it was done or not",
     GatewayBusy "F64" 40_000 "another operation is running on the gateway",
     RouteMoved "F65" 1_500 "the default route of a vSwitch goes to another gateway, or nowhere",
-    EipLocked "F66" 2_500 "an EIP is locked, and free again later",
-    GatewayGone "F67" 800 "a NAT gateway is deleted with its table, or is not available for a while",
+    EipLocked "F66a" 2_500 "an EIP is locked, and free again later",
+    EipShared "F66b" 2_500 "SNAT begins to use an EIP, or ends",
+    GatewayGone "F67a" 1_500 "a NAT gateway vanishes with its table, and comes back",
+    GatewayAway "F67b" 1_500 "a NAT gateway is not available for a while",
+    CloudOutage "F68" 1_500 "the cloud answers nobody for a while, or is unavailable",
+    GatewayOutage "F69" 2_500 "the calls of one gateway are not answered for a while",
     LeaderCutOff "F70" 4_000 "a replica reaches the cloud but not the API server",
     WallClockJumps "F71a" 3_000 "a replica's wall clock jumps by up to an hour",
     ClockSkewed "F71b" 500_000 "a replica's clock runs up to a tenth too fast or too slow",
@@ -126,8 +138,6 @@ pub const NOT_MODELLED: &[(&str, &str)] = &[
     ("F19", "as F01i"),
     ("F21", "is a lock of the operating system: journal/tests take it with two processes"),
     ("F60", "no call of ours changes more than one thing"),
-    ("F62", "credentials are the adapter's: tests/cloud.rs; what the step sees of them is F40 and F50"),
-    ("F63", "unknown words are decoded by the adapter: tests/cloud.rs; what the step sees of them is Unknown"),
 ];
 
 /// How often each fault strikes in one world, and how often it did.
@@ -157,11 +167,6 @@ impl Faults {
             dice.push(own);
         }
         Self { rates, dice, fired: vec![0; Fault::ALL.len()], calm: false }
-    }
-
-    /// A fault of the seed does not strike after all.
-    pub fn forgo(&mut self, fault: Fault) {
-        self.rates[fault as usize] = 0;
     }
 
     /// Nothing goes wrong by itself.

@@ -6,7 +6,7 @@ use natgw::machine::event::control;
 use natgw::sandbox::vpc::Behaviour;
 
 use crate::dice::Dice;
-use crate::faults::{Fault, Faults};
+use crate::faults::Fault;
 use crate::mutants::Mutant;
 
 /// Everything that makes one world what it is. Two worlds of equal plans are equal step by step.
@@ -17,6 +17,8 @@ pub struct Plan {
     /// Steps with faults; afterwards the world is calm.
     pub steps: u64,
     pub replicas: usize,
+    /// Entries on one page of a listing.
+    pub page: u32,
     /// Names of bare pods in play.
     pub pods: usize,
     /// Pods of the Deployment, at most.
@@ -31,6 +33,23 @@ pub struct Plan {
     pub wishes_until: u64,
 }
 
+/// Faults after which a replica may begin without the history of those before it.
+const LOSING: [Fault; 13] = [
+    Fault::PowerCut,
+    Fault::CrashInAppend,
+    Fault::BitFlip,
+    Fault::PageZeroed,
+    Fault::SyncError,
+    Fault::VolumeOld,
+    Fault::VolumeEmpty,
+    Fault::VolumeForeign,
+    Fault::AnchorLost,
+    Fault::AnchorOld,
+    Fault::ApiRestored,
+    Fault::LeaseEdited,
+    Fault::LeaseDeleted,
+];
+
 /// The lease's durations: client-go's defaults.
 pub const TIMING: Timing = Timing { lease_duration_ms: 15_000, renew_deadline_ms: 10_000, retry_period_ms: 2_000 };
 
@@ -44,7 +63,7 @@ impl Plan {
     /// The plan of a seed.
     pub fn of(seed: u64) -> Self {
         let mut dice = Dice::new(seed, "plan");
-        let scarce = dice.one_in(4);
+        let (scarce, keeps_history) = (dice.one_in(4), dice.one_in(6));
         let behaviour = Behaviour {
             entry_quota: if scarce { 9 } else { 1_000 },
             pending_ms: *dice.pick(&[0, 500, 500, 3_000]),
@@ -60,35 +79,17 @@ impl Plan {
             seed,
             mutant: Mutant::None,
             steps,
-            replicas: *dice.pick(&[1, 1, 2, 2, 3]),
+            replicas: if keeps_history { 1 } else { *dice.pick(&[1, 1, 2, 2, 3]) },
+            page: *dice.pick(&[2, 3, 5, 50]),
             pods: *dice.pick(&[2, 6, 6, 8]),
             many: *dice.pick(&[3, 6, 12]),
             behaviour,
             configuration: configuration(if dice.one_in(2) { 515 } else { 560 }),
-            without: Vec::new(),
+            // Without history a PodDNAT without our annotation may be the original controller's.
+            without: if keeps_history { LOSING.to_vec() } else { vec![Fault::ClaimMalformed] },
             told: false,
             wishes_until: steps,
         }
-    }
-
-    /// Whether no replica ever begins without the history of those before it.
-    pub fn keeps_history(&self, faults: &Faults) -> bool {
-        let losing = [
-            Fault::PowerCut,
-            Fault::CrashInAppend,
-            Fault::BitFlip,
-            Fault::PageZeroed,
-            Fault::SyncError,
-            Fault::VolumeOld,
-            Fault::VolumeEmpty,
-            Fault::VolumeForeign,
-            Fault::AnchorLost,
-            Fault::AnchorOld,
-            Fault::ApiRestored,
-            Fault::LeaseEdited,
-            Fault::LeaseDeleted,
-        ];
-        self.replicas == 1 && !losing.iter().any(|fault| faults.is_on(*fault))
     }
 
     /// A world in which nothing goes wrong, with room for everybody and one replica.
@@ -98,6 +99,7 @@ impl Plan {
             mutant: Mutant::None,
             steps: 0,
             replicas: 1,
+            page: 50,
             pods: 8,
             many: 6,
             behaviour: Behaviour { entry_quota: 100_000, ..Behaviour::default() },

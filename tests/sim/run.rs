@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use natgw::machine::event::Record;
+use natgw::sandbox::vpc::Incident;
 
 use crate::faults::Fault;
 use crate::invariants::Violation;
@@ -139,15 +140,7 @@ fn count(world: &mut World) {
     for (kind, fault) in crate::world::CLOUD_FAULTS {
         faults.happened(fault, vpc.faults().fired(kind));
     }
-    let code = |code: &str| {
-        let said = world.ledger.iter().filter(|line| match line {
-            natgw::sandbox::vpc::LedgerLine::Request(line) => {
-                line.reply.as_ref().and_then(|said| said.code.as_deref()).is_some_and(|said| said.starts_with(code))
-            }
-            natgw::sandbox::vpc::LedgerLine::Effect(_) => false,
-        });
-        u64::try_from(said.count()).expect("fewer than there are")
-    };
-    faults.happened(Fault::QuotaReached, code("QuotaExceeded"));
-    faults.happened(Fault::TokenMismatch, code("IdempotentParameterMismatch") + code("LastTokenProcessing"));
+    faults.happened(Fault::QuotaReached, vpc.happened(Incident::QuotaRefused));
+    faults.happened(Fault::TokenMismatch, vpc.happened(Incident::TokenMismatched));
+    faults.happened(Fault::TokenForgotten, vpc.happened(Incident::SecondExecution));
 }

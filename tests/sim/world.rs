@@ -11,7 +11,8 @@ use std::task::Poll;
 use natgw::controller::lease::{Answer, Call as LeaseCall};
 use natgw::controller::step::{Controller, Head, Identity, Input, Output, Stop};
 use natgw::executor;
-use natgw::machine::event::Record;
+use natgw::machine::demand::WaitReason;
+use natgw::machine::event::{Event, Record};
 use natgw::machine::state::State;
 use natgw::ports::cluster::Lease as _;
 use natgw::ports::effect::Effect;
@@ -80,11 +81,7 @@ const LATE_MAX: usize = 32;
 
 impl World {
     pub fn new(plan: Plan) -> Self {
-        let mut faults = Faults::of(plan.seed, &plan.without);
-        if !plan.keeps_history(&faults) {
-            // Without history a PodDNAT without our annotation may be the original controller's.
-            faults.forgo(Fault::ClaimMalformed);
-        }
+        let faults = Faults::of(plan.seed, &plan.without);
         let now = Rc::new(Cell::new(0));
         let vpc = Vpc::new(CloudWorld::default(), plan.behaviour.clone(), cloud_faults(&faults), plan.seed);
         let (vpc, model) = (Rc::new(RefCell::new(vpc)), Rc::new(RefCell::new(Model::new(Settings::new("c1")))));
@@ -92,7 +89,7 @@ impl World {
             now: now.clone(),
             model: model.clone(),
             cluster: SimulatedCluster::new(model.clone(), now.clone()),
-            cloud: SimulatedCloud::new(vpc.clone(), now.clone()),
+            cloud: SimulatedCloud::new(vpc.clone(), now.clone()).paging_by(plan.page),
             faults: RefCell::new(faults),
             calls: RefCell::default(),
             outage_until: Cell::new(0),
@@ -237,7 +234,7 @@ impl World {
     pub fn become_calm(&mut self) {
         self.calm = true;
         self.outside.faults.borrow_mut().calm();
-        self.vpc.borrow_mut().faults_mut().stop();
+        self.vpc.borrow_mut().calm(self.now.get());
         self.outside.outage_until.set(0);
         self.outside.forbidden.set(("", 0));
         self.outside.cut_until.borrow_mut().fill(0);
@@ -500,6 +497,12 @@ impl World {
         let slow = if faults.strikes(Fault::SlowSync) { 1_000 + faults.draw(Fault::SlowSync, 29_000) } else { 0 };
         drop(faults);
         let seq = group.last().map_or(0, |record| record.seq);
+        let full = |record: &&Record| match &record.event {
+            Event::Waited(body) => body.reason == WaitReason::NoFreePorts.number(),
+            _ => false,
+        };
+        let full = u64::try_from(group.iter().filter(full).count()).expect("few");
+        self.outside.faults.borrow_mut().happened(Fault::PortsExhausted, full);
         self.judge(vec![Happening::Handed { replica: at, records: group.clone() }]);
         self.process(at).handed = Some((group, now_ms + slow));
         if self.plan.mutant == Mutant::ForgottenSync {
@@ -754,7 +757,7 @@ fn cloud_faults(faults: &Faults) -> CloudFaults {
 }
 
 /// What the cloud's model does by itself.
-pub const CLOUD_FAULTS: [(FaultKind, Fault); 7] = [
+pub const CLOUD_FAULTS: [(FaultKind, Fault); 17] = [
     (FaultKind::LostRequest, Fault::RequestLost),
     (FaultKind::LostReply, Fault::ReplyLost),
     (FaultKind::InternalError, Fault::ReplyLost),
@@ -762,4 +765,14 @@ pub const CLOUD_FAULTS: [(FaultKind, Fault); 7] = [
     (FaultKind::Throttling, Fault::Throttled),
     (FaultKind::Conflict, Fault::GatewayBusy),
     (FaultKind::ReadLag, Fault::ReadLag),
+    (FaultKind::ForgottenToken, Fault::TokenForgotten),
+    (FaultKind::StillRunning, Fault::StillRunning),
+    (FaultKind::TokenMismatch, Fault::TokenMismatch),
+    (FaultKind::LongPending, Fault::PendingLong),
+    (FaultKind::StuckPending, Fault::PendingStuck),
+    (FaultKind::PatchyView, Fault::PatchyView),
+    (FaultKind::ShiftedPage, Fault::ShiftedPage),
+    (FaultKind::UnknownStatus, Fault::UnknownStatus),
+    (FaultKind::UnknownGatewayStatus, Fault::UnknownEstate),
+    (FaultKind::UnknownError, Fault::UnknownError),
 ];

@@ -62,8 +62,10 @@ impl Invariant for OneEffect {
                     if let Some(before) = self.created.insert(spec.name.clone(), entry.clone()) {
                         // A late request whose token is forgotten makes it again: nobody can help that. But never a second
                         // one beside the first.
-                        let there = look.facts.entries.get(&before).is_some_and(|fate| fate.gone_ms.is_none());
-                        if there || !late {
+                        // Nor a leader without history that reads an old claim.
+                        let gone_ms = look.facts.entries.get(&before).and_then(|fate| fate.gone_ms);
+                        let unknowing = late || gone_ms.is_some_and(|gone_ms| look.facts.rebased_since(gone_ms));
+                        if gone_ms.is_none() || !unknowing {
                             found.push(format!("{} was created twice: {before}, then {entry}", spec.name));
                         }
                     }
