@@ -34,7 +34,7 @@ pub struct Plan {
 }
 
 /// Faults after which a replica may begin without the history of those before it.
-const LOSING: [Fault; 13] = [
+const LOSING: [Fault; 14] = [
     Fault::PowerCut,
     Fault::CrashInAppend,
     Fault::BitFlip,
@@ -48,6 +48,7 @@ const LOSING: [Fault; 13] = [
     Fault::ApiRestored,
     Fault::LeaseEdited,
     Fault::LeaseDeleted,
+    Fault::ClaimEdited,
 ];
 
 /// The lease's durations: client-go's defaults.

@@ -12,7 +12,7 @@ use crate::disk::{Cut, Image, SimDisk, SimSled};
 
 /// What an opening finds.
 pub enum Opened {
-    Fresh([u8; 16]),
+    Fresh([u8; 16], Head),
     Continued([u8; 16], Vec<Record>, Head),
     Damaged(String),
 }
@@ -86,7 +86,7 @@ impl Volume {
                 let head = open.head();
                 self.records.clone_from(&records);
                 self.open = Some(open);
-                Ok(if begun { Opened::Fresh(id) } else { Opened::Continued(id, records, head) })
+                Ok(if begun { Opened::Fresh(id, head) } else { Opened::Continued(id, records, head) })
             }
             Err(reason) => Ok(Opened::Damaged(reason)),
         }

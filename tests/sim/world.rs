@@ -278,9 +278,9 @@ impl World {
         };
         let (journal, records, head, rebased) = match opened {
             Ok((Opened::Continued(journal, records, head), reason)) => (journal, records, head, reason),
-            Ok((Opened::Fresh(journal), reason)) => {
+            Ok((Opened::Fresh(journal, head), reason)) => {
                 let begun = led.then(|| format!("the journal is new, but the Lease is at term {}", lease.term));
-                (journal, Vec::new(), Head { seq: 0, hash: [0; 32] }, reason.or(begun))
+                (journal, Vec::new(), head, reason.or(begun))
             }
             Ok((Opened::Damaged(_), _)) | Err(_) => {
                 replica.starts_ms = now_ms + 1_000;

@@ -55,6 +55,7 @@ impl State {
         }
         self.lay_out(&id);
         self.wake_undecided();
+        self.end_rebuild();
     }
 
     pub(super) fn gateway_gone(&mut self, id: &GatewayId) {

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use natgw::machine::identity::{EntryId, Mark, Tuple};
-use natgw::ports::cloud::CreateEntry;
+use natgw::ports::cloud::{CreateEntry, DeleteEntry};
+use natgw::ports::effect::Effect as PortEffect;
 use natgw::sandbox::vpc::{Effect, LedgerLine, NewEntry};
 
-use super::{Invariant, Look};
+use super::{Happening, Invariant, Look};
 use crate::plan::COOLDOWN_MS;
-use crate::wire::{Call, What};
+use crate::wire::What;
 
 /// A clock that runs a tenth too fast measures a shorter rest.
 const REST_MS: u64 = COOLDOWN_MS / 10 * 9;
@@ -38,8 +39,8 @@ impl Invariant for OneEffect {
                         found.push(format!("{before:?} was asked for, then {request:?}"));
                     }
                 }
-                What::Delete(_) => Self::deleted(look, call, found),
-                What::Listed(..)
+                What::Delete(_)
+                | What::Listed(..)
                 | What::PodsListed
                 | What::ClaimsListed
                 | What::CreateClaim(_)
@@ -50,6 +51,11 @@ impl Invariant for OneEffect {
                 | What::MarkPod(_)
                 | What::Announce
                 | What::WroteLease(..) => {}
+            }
+        }
+        for happening in look.happened {
+            if let Happening::Started { replica, effect: PortEffect::Delete(request), .. } = happening {
+                Self::deleted(look, *replica, request, found);
             }
         }
         for line in look.lines {
@@ -90,12 +96,11 @@ impl Invariant for OneEffect {
 }
 
 impl OneEffect {
-    /// A deletion left: the entry is not what a live allocation of who asks wants.
-    fn deleted(look: &Look<'_>, call: &Call, found: &mut Vec<String>) {
-        let What::Delete(request) = &call.what else { return };
+    /// A deletion starts: the entry is not what a live allocation of who asks wants. (What is learned while it is on its
+    /// way comes too late: nobody can call it back.)
+    fn deleted(look: &Look<'_>, replica: usize, request: &DeleteEntry, found: &mut Vec<String>) {
         let Some(fate) = look.facts.entries.get(&request.entry) else { return };
-        let process = look.world.replicas[call.replica].process.as_ref();
-        let Some(process) = process.filter(|process| process.life == call.life) else { return };
+        let Some(process) = look.world.replicas[replica].process.as_ref() else { return };
         let Some(mark) = Mark::parse(&fate.spec.name) else { return };
         let state = process.controller.state();
         let Some(allocation) = state.allocation(mark.allocation).filter(|allocation| allocation.is_live()) else {
