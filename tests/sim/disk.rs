@@ -95,6 +95,15 @@ impl SimDisk {
         self.off.get()
     }
 
+    /// Whether a power cut now would lose nothing.
+    pub fn is_synced(&self) -> bool {
+        let content = self.content.borrow();
+        let durable = |file: &File| file.dirty.is_empty() && file.now.len() == file.durable.len();
+        content.groups.unsynced.is_empty()
+            && content.names == content.durable_names
+            && content.files.values().all(durable)
+    }
+
     pub fn image(&self) -> Image {
         Image(self.content.borrow().clone())
     }

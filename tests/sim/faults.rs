@@ -169,10 +169,10 @@ impl Faults {
         Self { rates, dice, fired: vec![0; Fault::ALL.len()], calm: false }
     }
 
-    /// Nothing goes wrong by itself.
-    pub fn none() -> Self {
-        let mut faults = Self::of(0, &[]);
-        faults.calm();
+    /// This fault and no other, as often as it may.
+    pub fn only(seed: u64, fault: Fault) -> Self {
+        let mut faults = Self::of(seed, Fault::ALL);
+        faults.rates[fault as usize] = fault.often();
         faults
     }
 

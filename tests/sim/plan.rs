@@ -27,6 +27,8 @@ pub struct Plan {
     pub configuration: Configuration,
     /// Faults that do not strike though the seed has them.
     pub without: Vec<Fault>,
+    /// The only fault of the cloud's model, at its full rate, instead of the seed's.
+    pub only: Option<Fault>,
     /// What happens is written down in words.
     pub told: bool,
     /// Wishes are drawn until this step.
@@ -88,6 +90,7 @@ impl Plan {
             configuration: configuration(if dice.one_in(2) { 515 } else { 560 }),
             // Without history a PodDNAT without our annotation may be the original controller's.
             without: if keeps_history { LOSING.to_vec() } else { vec![Fault::ClaimMalformed] },
+            only: None,
             told: false,
             wishes_until: steps,
         }
@@ -106,6 +109,7 @@ impl Plan {
             behaviour: Behaviour { entry_quota: 100_000, ..Behaviour::default() },
             configuration: configuration(560),
             without: Fault::ALL.to_vec(),
+            only: None,
             told: false,
             wishes_until: 0,
         }

@@ -32,7 +32,7 @@ pub enum Wish {
 pub const PORTS: [&str; 6] = ["80", "80,443", "53/udp,53/tcp", "7,8,9", "80,80", "70000"];
 
 /// The first of these that are no mistake.
-const GOOD_PORTS: u64 = 4;
+pub const GOOD_PORTS: usize = 4;
 
 const PREFIX: &str = "k8s.aliyun.com/";
 
@@ -54,6 +54,11 @@ impl Wishes {
         Self { pods: vec![None; pods], ..Self::default() }
     }
 
+    /// Asks for everything that is wished.
+    pub fn ask(&mut self, model: &mut Model) {
+        self.apply(model);
+    }
+
     /// Asks again for what could not be asked for.
     pub fn insist(&mut self, model: &mut Model) {
         if self.open {
@@ -72,8 +77,8 @@ impl Wishes {
         match dice.draw(16) {
             0..=4 => {
                 let mistaken = dice.one_in(12);
-                let ports = if mistaken { 4 + dice.index(2) } else { dice.index(4) };
-                debug_assert!(mistaken || (ports as u64) < GOOD_PORTS);
+                let ports =
+                    if mistaken { GOOD_PORTS + dice.index(PORTS.len() - GOOD_PORTS) } else { dice.index(GOOD_PORTS) };
                 Wish::Pod { at, ports, gate: dice.one_in(2) }
             }
             5 | 6 => Wish::NoPod { at },

@@ -52,6 +52,8 @@ pub struct World {
     pub lives: u64,
     /// Calls of earlier lives that are still on their way.
     pub late: Vec<Flight>,
+    /// Time does not pass beyond this moment by itself.
+    pub not_beyond: u64,
     /// What handling inputs cost since this was last reset.
     pub cost: Cost,
     /// Nothing goes wrong any more.
@@ -81,7 +83,10 @@ const LATE_MAX: usize = 32;
 
 impl World {
     pub fn new(plan: Plan) -> Self {
-        let faults = Faults::of(plan.seed, &plan.without);
+        let faults = match plan.only {
+            Some(fault) => Faults::only(plan.seed, fault),
+            None => Faults::of(plan.seed, &plan.without),
+        };
         let now = Rc::new(Cell::new(0));
         let vpc = Vpc::new(CloudWorld::default(), plan.behaviour.clone(), cloud_faults(&faults), plan.seed);
         let (vpc, model) = (Rc::new(RefCell::new(vpc)), Rc::new(RefCell::new(Model::new(Settings::new("c1")))));
@@ -126,6 +131,7 @@ impl World {
             steps: 0,
             lives: 0,
             late: Vec::new(),
+            not_beyond: u64::MAX,
             cost: Cost::default(),
             calm: plan.steps == 0,
             story: Vec::new(),
@@ -176,6 +182,11 @@ impl World {
         }
         self.collect();
         self.judge(Vec::new());
+        if self.plan.mutant == Mutant::Canary && self.plan.seed % 100 == 99 && self.steps == 500 {
+            let mut checker = std::mem::take(&mut self.checker);
+            checker.violated(self, "Canary", "it sings".to_owned());
+            self.checker = checker;
+        }
     }
 
     /// Somebody wants something.
@@ -211,7 +222,9 @@ impl World {
             let process = self.replicas[at].process.as_ref();
             process.is_some_and(|process| process.controller.is_settled() && idle(process))
         };
-        self.wishes.is_asked()
+        // What was written a moment ago has been seen by nobody yet.
+        self.seen_version == self.model.borrow().version()
+            && self.wishes.is_asked()
             && self.model.borrow().next_due().is_none()
             && self.vpc.borrow().next_due().is_none()
             && self.leader().is_some_and(settled)
@@ -277,7 +290,12 @@ impl World {
             opened => opened.map(|opened| (opened, None)),
         };
         let (journal, records, head, rebased) = match opened {
-            Ok((Opened::Continued(journal, records, head), reason)) => (journal, records, head, reason),
+            Ok((Opened::Continued(journal, mut records, head), reason)) => {
+                if self.plan.mutant == Mutant::ShorterHistory {
+                    records.truncate(records.len() - records.len().min(2));
+                }
+                (journal, records, head, reason)
+            }
             Ok((Opened::Fresh(journal, head), reason)) => {
                 let begun = led.then(|| format!("the journal is new, but the Lease is at term {}", lease.term));
                 (journal, Vec::new(), head, reason.or(begun))
@@ -428,7 +446,10 @@ impl World {
                 let process = self.process(at);
                 process.written = Some(head);
                 process.settles_ms = Some(now_ms + SETTLE_MS);
-                self.judge(vec![Happening::Durable { replica: at, records: group }]);
+                // What was acknowledged is judged by what would survive.
+                if self.replicas[at].volume.disk.is_synced() {
+                    self.judge(vec![Happening::Durable { replica: at, records: group }]);
+                }
             }
             Err(broken) => self.crash(at, broken == Broken::Power),
         }
@@ -642,7 +663,7 @@ impl World {
         });
         // With calls on their way time goes slowly, or every lease would be lost.
         let then = if busy { now + 1 + self.dice.draw(40) } else { next.max(now + 1) };
-        self.pass_until(then);
+        self.pass_until(then.min(self.not_beyond.max(now)));
     }
 
     /// It is that time: what is due happens, who is to be woken is woken.
@@ -704,6 +725,14 @@ impl World {
         for seen in self.shown(at, end) {
             self.input(at, Input::Seen(seen));
         }
+    }
+
+    /// Every call of earlier lives arrives.
+    pub fn land_all(&mut self) {
+        while !self.late.is_empty() {
+            self.land_some();
+        }
+        self.judge(Vec::new());
     }
 
     /// A call of an earlier life arrives.

@@ -3,6 +3,7 @@
 //!
 //! To add one: a file with a type that is [`Invariant`], a line in [`TABLE`], and a mutant that it catches.
 
+mod l08;
 mod s01;
 mod s02;
 mod s03;
@@ -106,6 +107,7 @@ pub const TABLE: &[(&str, &str, &str, &str, Make)] = &[
     ("S12", "Canary", "what is nobody's business is in no record, mark or claim", "design.md §7", s12::make),
     ("S13", "Published", "what is shown is in effect, and is taken back before it goes", "design.md §5", s13::make),
     ("S14", "Gone", "no mapping of a pod that is served is taken down", "design.md §5", s14::make),
+    ("L8", "InOrder", "who waits for room in a table is served before whoever asked later", "design.md §4", l08::make),
 ];
 
 /// All invariants and what they share.

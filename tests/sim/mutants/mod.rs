@@ -13,8 +13,10 @@ pub enum Mutant {
     None,
     /// Records count as durable as soon as they are handed over.
     ForgottenSync,
-    /// A power cut takes a group that was acknowledged.
+    /// A sync is acknowledged and does nothing.
     SyncWithoutEffect,
+    /// The end of a journal is missing, and it opens as if it were whole.
+    ShorterHistory,
     /// A repeated creation has another token in each life.
     NewToken,
     /// Pending entries count as available.
@@ -33,12 +35,15 @@ pub enum Mutant {
     Overwrite,
     /// Withdrawals of the status are acknowledged and not carried out.
     NeverWithdrawn,
+    /// One seed in a hundred says of itself that something is wrong.
+    Canary,
 }
 
 /// Each mutant and the invariants that may catch it: the one it is made for comes first.
 pub const ALL: &[(Mutant, &[&str])] = &[
     (Mutant::ForgottenSync, &["S3"]),
-    (Mutant::SyncWithoutEffect, &["S4"]),
+    (Mutant::SyncWithoutEffect, &["S3"]),
+    (Mutant::ShorterHistory, &["S4"]),
     (Mutant::NewToken, &["S6"]),
     (Mutant::PendingIsAvailable, &["S13"]),
     (Mutant::ForeignIsOurs, &["S9"]),
