@@ -97,7 +97,7 @@ faults! {
     PendingStuck "F56b" 10_000 "an entry stays Pending until somebody lifts it",
     ReadLag "F57a" 40_000 "a listing of entries shows the table as it was up to a minute ago",
     PatchyView "F57b" 40_000 "a listing shows each entry as it is or as it was",
-    ShiftedPage "F57c" 40_000 "the pages of a listing shift while they are read",
+    ShiftedPage "F57c" 150_000 "the pages of a listing shift while they are read",
     TupleTaken "F58" 8_000 "somebody else's entry holds a port of ours",
     EntryRemoved "F59a" 8_000 "somebody deletes an entry of ours",
     EntryEdited "F59b" 8_000 "somebody edits an entry of ours",

@@ -117,7 +117,9 @@ fn no_seed_breaks_an_invariant() {
     explain(&report);
     assert!(report.failed.is_empty(), "{} seeds failed", report.failed.len());
     assert!(report.torn.is_empty(), "these seeds gave two traces: {:?}", report.torn);
-    assert!(report.never().is_empty(), "faults that never struck: {:?}", report.never());
+    if seeds >= SEEDS_IN_CI {
+        assert!(report.never().is_empty(), "faults that never struck: {:?}", report.never());
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Plan {
             mutant: Mutant::None,
             steps,
             replicas: if keeps_history { 1 } else { *dice.pick(&[1, 1, 2, 2, 3]) },
-            page: *dice.pick(&[2, 3, 5, 50]),
+            page: *dice.pick(&[2, 2, 3, 50]),
             pods: *dice.pick(&[2, 6, 6, 8]),
             many: *dice.pick(&[3, 6, 12]),
             behaviour,

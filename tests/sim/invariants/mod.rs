@@ -18,6 +18,7 @@ mod s11;
 mod s12;
 mod s13;
 mod s14;
+mod s15;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -107,6 +108,7 @@ pub const TABLE: &[(&str, &str, &str, &str, Make)] = &[
     ("S12", "Canary", "what is nobody's business is in no record, mark or claim", "design.md §7", s12::make),
     ("S13", "Published", "what is shown is in effect, and is taken back before it goes", "design.md §5", s13::make),
     ("S14", "Gone", "no mapping of a pod that is served is taken down", "design.md §5", s14::make),
+    ("S15", "Finalizer", "a claim is let go only when none of its entries is left", "design.md §5", s15::make),
     ("L8", "InOrder", "who waits for room in a table is served before whoever asked later", "design.md §4", l08::make),
 ];
 

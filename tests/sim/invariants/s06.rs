@@ -9,11 +9,12 @@ use natgw::ports::effect::Effect as PortEffect;
 use natgw::sandbox::vpc::{Effect, LedgerLine, NewEntry};
 
 use super::{Happening, Invariant, Look};
+use crate::faults::Fault;
 use crate::plan::COOLDOWN_MS;
 use crate::wire::What;
 
-/// A clock that runs a tenth too fast measures a shorter rest.
-const REST_MS: u64 = COOLDOWN_MS / 10 * 9;
+/// The shortest rest that a clock may measure which runs a tenth too fast.
+const SKEWED_REST_MS: u64 = COOLDOWN_MS / 10 * 9;
 
 #[derive(Default)]
 struct OneEffect {
@@ -118,7 +119,9 @@ impl OneEffect {
     fn rested(&self, look: &Look<'_>, at_ms: u64, spec: &NewEntry, found: &mut Vec<String>) {
         let Some((gone_ms, before)) = self.gone.get(&outside(spec)) else { return };
         let after = owner(spec);
-        if at_ms < gone_ms + REST_MS
+        let skewed = look.world.outside.faults.borrow().is_on(Fault::ClockSkewed);
+        let rest_ms = if skewed { SKEWED_REST_MS } else { COOLDOWN_MS };
+        if at_ms < gone_ms + rest_ms
             && *before != after
             && !look.facts.rebased_since(gone_ms.saturating_sub(120_000))
             && !super::s07::forgotten(look)

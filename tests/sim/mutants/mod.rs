@@ -27,8 +27,6 @@ pub enum Mutant {
     DeletingIsGone,
     /// Every other listing of the cluster is the one before.
     StaleList,
-    /// One listing of a table in four is empty, and believed.
-    EmptyListing,
     /// The lock is written without compare-and-swap.
     NoCompareAndSwap,
     /// PodDNATs are written over whatever is there.
@@ -47,9 +45,8 @@ pub const ALL: &[(Mutant, &[&str])] = &[
     (Mutant::NewToken, &["S6"]),
     (Mutant::PendingIsAvailable, &["S13"]),
     (Mutant::ForeignIsOurs, &["S9"]),
-    (Mutant::DeletingIsGone, &["S6"]),
+    (Mutant::DeletingIsGone, &["S15", "S6"]),
     (Mutant::StaleList, &["S14"]),
-    (Mutant::EmptyListing, &["S6"]),
     (Mutant::NoCompareAndSwap, &["S7"]),
     (Mutant::NeverWithdrawn, &["S13"]),
 ];
@@ -79,10 +76,6 @@ impl Mutant {
                 let before = listed.items.len();
                 listed.items.retain(|entry| entry.status != EntryStatus::Deleting);
                 listed.total -= u32::try_from(before - listed.items.len()).expect("fewer than before");
-            }
-            Self::EmptyListing if listed.total > 0 && listed.total % 4 == 1 => {
-                listed.items.clear();
-                listed.total = 0;
             }
             _ => {}
         }
