@@ -162,12 +162,16 @@ fn points(workload: &Workload) -> u64 {
 }
 
 /// Runs a workload, ends the process that leads (or the first one) at a point, and lets everything come to rest. A crash
-/// at an even point keeps what was written; at an odd one the power fails.
+/// at an even point keeps what was written, at an odd one the power fails; what it had decided and not sent arrives at once or
+/// when all is done.
 pub fn crash_at(workload: &Workload, point: u64, beside: Beside) -> (u64, Option<Violation>) {
     let mut world = begin(workload, beside);
     play(&mut world, workload, point);
     let victim = world.leader().unwrap_or(0);
     world.crash(victim, point % 2 == 1);
+    if point % 4 < 2 {
+        world.land_all();
+    }
     play(&mut world, workload, u64::MAX);
     world.become_calm();
     world.land_all();

@@ -37,7 +37,7 @@ use mutants::Mutant;
 use plan::Plan;
 use run::run;
 
-/// Seeds of `cargo test`; with `CI=true` more, and as many as there is time for.
+/// Seeds of `cargo test`; in the fuller tier more, and as many as there is time for.
 const SEEDS: u64 = 100;
 const SEEDS_IN_CI: u64 = 300;
 
@@ -57,8 +57,9 @@ fn number(name: &str) -> Option<u64> {
     asked(name).map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
 }
 
+/// The fuller tier: `.ci/run` and `tests/sim/long` ask for it.
 fn in_ci() -> bool {
-    asked("CI").is_some_and(|ci| ci == "true")
+    asked("NATGW_TIER").is_some_and(|tier| tier == "ci")
 }
 
 /// The plan that the environment describes: a seed, and what shrinking took away.
