@@ -1,6 +1,8 @@
 //! Faults of our own making, put between the controller and its ports or its disk: each must be caught by the invariant
 //! that it names. Those that cannot be put there are patches of the code: `patches.rs`.
 
+mod patches;
+
 use natgw::machine::event::seen::{ClaimSeen, PodSeen};
 use natgw::machine::identity::{AllocationId, Generation, Mark, PodKey, Stamp, UidHash};
 use natgw::ports::cloud::{CreateEntry, EntryStatus, ListedEntry, Page};
