@@ -57,8 +57,8 @@ pub enum What {
     StripFinalizer(PodKey),
     MarkPod(PodMark),
     Announce,
-    /// The lock was written: what was asked, and whether the write stood.
-    WroteLease(LeaseRecord, bool),
+    /// The lock was written: what was asked, whether the write stood, and when it was sent.
+    WroteLease(LeaseRecord, bool, u64),
 }
 
 impl What {
@@ -254,8 +254,9 @@ impl Lease for Wire {
 
     async fn write_lease(&self, record: &LeaseRecord) -> Result<LeaseRecord, ClusterError> {
         let record = &self.mutant.written_lease(&self.outside, record);
+        let sent_ms = self.outside.now.get();
         let written = self.to_cluster("write_lease", None, true, self.outside.cluster.write_lease(record)).await;
-        self.note(What::WroteLease(record.clone(), written.is_ok()));
+        self.note(What::WroteLease(record.clone(), written.is_ok(), sent_ms));
         written
     }
 }
