@@ -208,7 +208,7 @@ impl World {
         let (mut pods_to, mut claims_to) = (end.max(watch.pods_at), end.max(watch.claims_at));
         if apart {
             let held = if faults.draw(Fault::Interleaved, 2) == 0 { &mut pods_to } else { &mut claims_to };
-            *held = (*held).min(watch.pods_at.min(watch.claims_at)).max(0);
+            *held = (*held).min(watch.pods_at.min(watch.claims_at));
             (pods_to, claims_to) = (pods_to.max(watch.pods_at), claims_to.max(watch.claims_at));
         }
         let from = watch.pods_at.min(watch.claims_at);

@@ -111,7 +111,7 @@ fn one_seed() {
 #[test]
 fn no_seed_breaks_an_invariant() {
     let minutes = number("NATGW_MINUTES").unwrap_or(0);
-    let seeds = number("NATGW_SEEDS").unwrap_or(if in_ci() { SEEDS_IN_CI } else { SEEDS });
+    let seeds = number("NATGW_SEEDS").unwrap_or_else(|| if in_ci() { SEEDS_IN_CI } else { SEEDS });
     let first = number("NATGW_FIRST_SEED").unwrap_or(0);
     let report = campaign(Budget { first, seeds, time: Duration::from_secs(60 * minutes) }, Mutant::None);
     report.print();
@@ -158,7 +158,7 @@ fn a_crash_at_any_point_is_survived() {
     let tally = enumerate(every, Beside::Nothing);
     println!("{} crash points of {} workloads, {} steps", tally.points, crash_points::WORKLOADS.len(), tally.steps);
     assert!(tally.failed.is_empty(), "{:#?}", &tally.failed[..tally.failed.len().min(3)]);
-    let pairs = number("NATGW_PAIRS_EVERY").or(in_ci().then_some(8)).unwrap_or(64);
+    let pairs = number("NATGW_PAIRS_EVERY").unwrap_or_else(|| if in_ci() { 8 } else { 64 });
     for beside in [Beside::LostReplies, Beside::StaleReads] {
         let tally = enumerate(pairs, beside);
         println!("{} crash points beside {beside:?}, {} steps", tally.points, tally.steps);
@@ -169,14 +169,14 @@ fn a_crash_at_any_point_is_survived() {
 #[test]
 fn faults_do_not_change_the_end() {
     let seeds = if in_ci() { 60 } else { 15 };
-    let different: Vec<_> = (0..seeds).filter_map(|seed| oracles::differential(seed).err()).collect();
+    let different: Vec<String> = (0..seeds).filter_map(|seed| oracles::differential(seed).err()).collect();
     assert!(different.is_empty(), "{different:#?}");
 }
 
 #[test]
 fn the_end_does_not_depend_on_the_way() {
     let walks = if in_ci() { 200 } else { 40 };
-    let different: Vec<_> = (0..walks).filter_map(|seed| oracles::walk(seed).err()).collect();
+    let different: Vec<String> = (0..walks).filter_map(|seed| oracles::walk(seed).err()).collect();
     assert!(different.is_empty(), "{different:#?}");
 }
 
