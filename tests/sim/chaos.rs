@@ -306,6 +306,7 @@ impl World {
         for (fault, edit) in edits {
             if self.strikes(fault)
                 && let Some(key) = self.some_claim(fault)
+                && (fault != Fault::ClaimMalformed || self.is_known(&key))
             {
                 let how = self.chance(fault, 1_000);
                 self.model.borrow_mut().edit_claim(&key, |object| edit(object, how));
@@ -322,6 +323,14 @@ impl World {
                 model.delete_claim(&key, &found.uid);
             }
         }
+    }
+
+    /// Whether whoever leads knows the PodDNAT for its own: without our annotation only its UID tells.
+    fn is_known(&self, key: &PodKey) -> bool {
+        let uid = self.model.borrow().read_claim(key).map(|found| found.uid);
+        self.state().is_some_and(|state| {
+            state.allocations().any(|(_, ours)| ours.key() == key && ours.claim_uid() == uid.as_deref())
+        })
     }
 
     fn some_claim(&mut self, fault: Fault) -> Option<PodKey> {

@@ -490,7 +490,7 @@ impl World {
                 let kind =
                     if matches!(effect, Effect::Create(_) | Effect::Delete(_)) { Kind::Cloud } else { Kind::Cluster };
                 let process = self.process(at);
-                let lease_until = process.controller.acts_until_ms().map(|until| process.clock.at(until));
+                let lease_until = process.controller.acts_until_ms().map(|until| process.clock.at(until + 1) - 1);
                 let started = Happening::Started { replica: at, life, effect: effect.clone(), lease_until };
                 let call = async move { Input::EffectEnded(id, executor::execute(&wire, &wire, &effect).await) };
                 process.flights.push(Flight::new(kind, call));

@@ -29,6 +29,8 @@ struct Fold {
     refused: BTreeSet<Generation>,
     /// When each allocation was first let go, told to move, or dropped a port.
     let_go: BTreeMap<AllocationId, u64>,
+    /// Entries that a listing showed to stand for nothing.
+    stale: BTreeSet<String>,
 }
 
 pub(super) fn make() -> Box<dyn Invariant> {
@@ -92,7 +94,10 @@ impl Order {
                 let Some(mark) = look.facts.mark(&request.entry) else { return };
                 let process = look.world.replicas[replica].process.as_ref();
                 let allocation = process.and_then(|process| process.controller.state().allocation(mark.allocation));
-                // Of an allocation that lives it is stale: a listing has shown that.
+                // What is stale, and whatever goes of an allocation that lives, a listing has shown.
+                if fold.stale.contains(request.entry.as_str()) {
+                    return;
+                }
                 if allocation.is_none_or(natgw::machine::state::Allocation::is_live) {
                     return;
                 }
@@ -115,6 +120,7 @@ impl Fold {
     fn take(&mut self, record: &Record, at_ms: u64) {
         match &record.event {
             Event::Rebased(_) => *self = Self { began_ms: self.began_ms, ..Self::default() },
+            Event::StaleDecided(body) => drop(self.stale.insert(body.entry.clone())),
             Event::EntryRefused(body) => drop(self.refused.insert(body.generation.into())),
             Event::ReleaseDecided(body) => self.let_go(body.allocation, at_ms),
             Event::RebindDecided(body) => self.let_go(body.allocation, at_ms),

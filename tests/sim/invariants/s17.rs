@@ -17,13 +17,22 @@ pub(super) fn make() -> Box<dyn Invariant> {
 impl Invariant for Finalizer {
     fn look(&mut self, look: &Look<'_>, found: &mut Vec<String>) {
         for happening in look.happened {
-            let Happening::Started { effect: Effect::ReleaseClaim { key, allocation, .. }, .. } = happening else {
+            let Happening::Started { replica, effect: Effect::ReleaseClaim { key, allocation, .. }, .. } = happening
+            else {
                 continue;
             };
+            let process = look.world.replicas[*replica].process.as_ref();
+            let known = process.and_then(|process| process.controller.state().allocation(*allocation));
+            let Some(pod) = known.map(|known| known.pod().clone()) else { continue };
+            // Two leaders of one term that somebody put back give one pod the same numbers.
+            if super::s07::forgotten(look) {
+                continue;
+            }
             let vpc = look.world.vpc.borrow();
             let mut entries = vpc.world().gateways.iter().flat_map(|gateway| vpc.entries(&gateway.table));
             let left = entries.find(|entry| {
-                let ours = Mark::parse(&entry.spec.name).is_some_and(|mark| mark.allocation == *allocation);
+                let ours = Mark::parse(&entry.spec.name)
+                    .is_some_and(|mark| mark.allocation == *allocation && mark.is_for(&pod));
                 // Where listings show the past, one may miss an entry whose deletion is acknowledged.
                 let going = entry.status == EntryStatus::Deleting && shows_the_past(look);
                 // What came late, or was changed by somebody, is found by the next listing.
