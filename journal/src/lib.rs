@@ -84,26 +84,32 @@ mod anchor;
 mod aside;
 mod copy;
 mod disk;
+pub mod export;
 mod files;
 mod frame;
 mod journal;
 pub mod plain;
 mod reader;
+mod retained;
 mod sled_store;
+mod snapshot;
 mod store;
 mod verdict;
+mod view;
 
 use std::fmt;
 use std::path::PathBuf;
 
 pub use aside::set_aside;
-pub use copy::{AnchorHeads, ReadCopy, read_copy};
+pub use copy::{AnchorHeads, ReadCopy, read_copy, read_export};
 pub use disk::{Directory, Disk};
-pub use journal::{Journal, Opened};
+pub use journal::{Journal, Opened, Room};
 pub use reader::Entries;
-pub use sled_store::SledStore;
-pub use store::{Frames, NumberedFrame, Store, StoreFault};
+pub use sled_store::{SledReader, SledStore};
+pub use snapshot::{Snapshot, SnapshotEntries, SnapshotWriter};
+pub use store::{Frames, NumberedFrame, ReadFrames, Shared, Store, StoreFault};
 pub use verdict::Verdict;
+pub use view::View;
 
 /// Largest entry in bytes: one entry and a frame's overhead fit [`FRAME_BYTES_MAX`].
 pub const ENTRY_BYTES_MAX: usize = 3584;
@@ -112,6 +118,8 @@ pub const ENTRY_BYTES_MAX: usize = 3584;
 pub const FRAME_BYTES_MAX: usize = 4096;
 /// Most entries in one group: bounds the memory of an append to some 15 MiB, four times the group of the benchmark.
 pub const GROUP_ENTRIES_MAX: usize = 4096;
+/// Fewest snapshots that pruning leaves: if one cannot be read, the one before it stands for what was pruned.
+pub const SNAPSHOTS_KEPT_MIN: usize = 2;
 
 /// Identity of a journal, drawn by the caller when it is begun.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -218,6 +226,37 @@ pub enum Error {
         /// First entry that cannot be read.
         seq: u64,
         /// What is wrong.
+        reason: String,
+    },
+    /// The entries before `first` were pruned; a snapshot stands for them.
+    #[error("entries before {first} were pruned, and only a snapshot stands for them")]
+    Pruned {
+        /// The lowest entry there is.
+        first: u64,
+    },
+    /// A snapshot cannot be read or is not what was written; an earlier one may be used.
+    #[error("the snapshot of the entries through {through} cannot be used: {reason}")]
+    SnapshotDamaged {
+        /// The last entry that it stands for.
+        through: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A snapshot is being written already; nothing was begun.
+    #[error("a snapshot is being written already, so no other was begun")]
+    SnapshotUnderWay,
+    /// The copy that an opening after an unclean stop needs does not fit on the disk; nothing was written.
+    #[error("the copy that this opening needs takes {needed} bytes and {free} are free, so nothing was opened")]
+    NoRoom {
+        /// Bytes the copy takes.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// This is no export, or none that this program reads.
+    #[error("this is no export of a journal: {reason}")]
+    NoExport {
+        /// Why not.
         reason: String,
     },
     /// Numbers have run out; nothing was written.

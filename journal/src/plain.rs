@@ -4,7 +4,7 @@
 //! `segment-` and the number of its first frame, 16 hexadecimal digits. A segment is a run of records, one a frame: the
 //! frame's number (`u64`, big endian, as sled's key) and the frame's bytes. Frame numbers follow without gaps, through
 //! all segments. A group lies in one segment as a whole; a new segment is begun with the first group after
-//! [`SEGMENT_BYTES`].
+//! [`SEGMENT_BYTES`]. Segment 0 holds the genesis frame alone and is never removed; of the others the oldest go first.
 //!
 //! # What an opening takes for a torn tail
 //! The last segment is read to its end. Where a record cannot be read, and after it there is none of another group than
@@ -20,9 +20,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::{Directory, Disk};
-use crate::frame::{Frame, FrameDamage, Kind};
+use crate::frame::{Frame, FrameDamage, GENESIS, Kind};
 use crate::journal::{Journal, Opened};
-use crate::store::{Frames, NumberedFrame, Store, StoreFault};
+use crate::store::{Frames, NumberedFrame, Shared, Store, StoreFault};
 use crate::{Error, Head, JournalId};
 
 use segment::{Index, encode_records};
@@ -57,6 +57,11 @@ pub fn open_dir(
     external: &[(JournalId, Head)],
 ) -> Result<Opened<Segments<Arc<Directory>>, Arc<Directory>>, Error> {
     open(Arc::new(Directory::open(dir)?), fresh, external)
+}
+
+/// Whether a file of this name is a segment.
+pub(crate) fn is_segment(name: &str) -> bool {
+    segment::number_in(name).is_some()
 }
 
 /// Frames in segment files.
@@ -160,7 +165,7 @@ impl<D: Disk> Store for Segments<D> {
         let Some(first) = frames.first().map(|(number, _)| *number) else {
             return Ok(());
         };
-        if self.active.as_ref().is_none_or(|active| active.end >= SEGMENT_BYTES) {
+        if self.active.as_ref().is_none_or(|active| active.end >= SEGMENT_BYTES || active.last() == Some(GENESIS)) {
             self.begin_segment(first)?;
         }
         let active = self.active.as_mut().map(Arc::make_mut).ok_or_else(|| StoreFault::new("write", "no segment"))?;
@@ -205,6 +210,20 @@ impl<D: Disk> Store for Segments<D> {
             return Ok(None);
         };
         Ok(self.index_of(*first)?.and_then(|index| index.first()))
+    }
+
+    fn first_from(&self, number: u64) -> Result<Option<u64>, StoreFault> {
+        let segment = self.segments.range(..=number).next_back().copied().unwrap_or(0);
+        for segment in self.segments.range(segment..) {
+            if *segment >= number {
+                return Ok(Some(*segment));
+            }
+            let last = self.index_of(*segment)?.and_then(|index| index.last());
+            if last.is_some_and(|last| last >= number) {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
     }
 
     fn last(&self) -> Result<Option<u64>, StoreFault> {
@@ -266,9 +285,9 @@ impl<D: Disk> Store for Segments<D> {
         Ok(changed)
     }
 
-    /// Removes one segment a call, whatever `at_most` says.
+    /// Removes one segment a call, whatever `at_most` says: its name, which costs a sync of the directory.
     fn remove_below(&mut self, number: u64, _at_most: usize) -> Result<bool, StoreFault> {
-        let mut segments = self.segments.iter().copied();
+        let mut segments = self.segments.iter().copied().filter(|segment| *segment != GENESIS);
         let (Some(oldest), Some(second)) = (segments.next(), segments.next()) else {
             return Ok(false);
         };
@@ -285,6 +304,27 @@ impl<D: Disk> Store for Segments<D> {
     fn close(self) -> Result<u32, StoreFault> {
         self.sync()?;
         Ok(0)
+    }
+}
+
+impl<D: Disk + Clone> Shared for Segments<D> {
+    type Reader = Self;
+
+    /// A copy of the indexes: what comes later is not seen.
+    fn reader(&self) -> Self {
+        Self {
+            disk: self.disk.clone(),
+            segments: self.segments.clone(),
+            active: self.active.clone(),
+            indexes: RefCell::default(),
+            unsynced: RefCell::default(),
+            names_unsynced: Cell::new(false),
+        }
+    }
+
+    fn bytes(&self) -> Result<u64, StoreFault> {
+        let lengths = self.segments.iter().map(|segment| self.disk.length(&segment::name_of(*segment)));
+        lengths.sum::<Result<u64, _>>().map_err(|e| StoreFault::new("measure the segments", e))
     }
 }
 
