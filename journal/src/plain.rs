@@ -68,6 +68,7 @@ pub(crate) fn is_segment(name: &str) -> bool {
 #[derive(Debug)]
 pub struct Segments<D> {
     disk: D,
+    segment_bytes: u64,
     /// Number of the first frame of each segment.
     segments: BTreeSet<u64>,
     /// Index of the last segment.
@@ -83,11 +84,21 @@ impl<D: Disk> Segments<D> {
     /// # Errors
     /// The disk's.
     pub fn open(disk: D) -> Result<Self, StoreFault> {
+        Self::open_sized(disk, SEGMENT_BYTES)
+    }
+
+    /// [`Segments::open`] with segments that are full with fewer bytes than [`SEGMENT_BYTES`], for tests: what there is
+    /// may have been written with another size.
+    ///
+    /// # Errors
+    /// As [`Segments::open`].
+    pub fn open_sized(disk: D, segment_bytes: u64) -> Result<Self, StoreFault> {
         let names = disk.list().map_err(|e| StoreFault::new("list the segments", e))?;
         let segments: BTreeSet<u64> = names.iter().filter_map(|name| segment::number_in(name)).collect();
         let last = segments.last().copied();
         let mut store = Self {
             disk,
+            segment_bytes: segment_bytes.min(SEGMENT_BYTES),
             segments,
             active: None,
             indexes: RefCell::default(),
@@ -165,7 +176,8 @@ impl<D: Disk> Store for Segments<D> {
         let Some(first) = frames.first().map(|(number, _)| *number) else {
             return Ok(());
         };
-        if self.active.as_ref().is_none_or(|active| active.end >= SEGMENT_BYTES || active.last() == Some(GENESIS)) {
+        if self.active.as_ref().is_none_or(|active| active.end >= self.segment_bytes || active.last() == Some(GENESIS))
+        {
             self.begin_segment(first)?;
         }
         let active = self.active.as_mut().map(Arc::make_mut).ok_or_else(|| StoreFault::new("write", "no segment"))?;
@@ -314,6 +326,7 @@ impl<D: Disk + Clone> Shared for Segments<D> {
     fn reader(&self) -> Self {
         Self {
             disk: self.disk.clone(),
+            segment_bytes: self.segment_bytes,
             segments: self.segments.clone(),
             active: self.active.clone(),
             indexes: RefCell::default(),
