@@ -2,7 +2,12 @@
 //! in memory whose power goes off. A sequence of actions follows from its seed alone.
 //!
 //! `NATGW_SEED=7 cargo test -p natgw-journal --test contract` runs one seed on all three.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, its helpers too"
+)]
 
 #[path = "contract/actions.rs"]
 mod actions;

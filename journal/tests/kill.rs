@@ -1,7 +1,12 @@
 //! A process that appends, takes snapshots and prunes is killed at drawn moments, or watched by strace: what it said it
 //! had is there, and it says so only after both syncs. The process is this test binary again, running
 //! `runs_until_killed`.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, its helpers too"
+)]
 
 #[path = "kill/child.rs"]
 mod child;
