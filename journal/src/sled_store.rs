@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::FlockOperation;
 use sled::IVec;
 
 use crate::files::{self, SLED_DB};
@@ -23,7 +24,6 @@ const CACHE_BYTES: u64 = 32 << 20;
 pub struct SledStore {
     db: Guarded,
     dir: PathBuf,
-    log: File,
     files_synced: Cell<bool>,
 }
 
@@ -36,13 +36,31 @@ pub struct SledReader {
 /// A handle to a database, of which a panic shows only as a fault.
 struct Guarded {
     db: Option<sled::Db>,
-    /// Of all handles to the database.
-    panicked: Arc<AtomicBool>,
+    // Declared after the database, which must be gone when the last of these is.
+    shared: Arc<OfAllHandles>,
+}
+
+/// What all handles to a database have in common.
+struct OfAllHandles {
+    panicked: AtomicBool,
+    /// sled's log, through a handle of our own.
+    log: File,
+}
+
+impl Drop for OfAllHandles {
+    /// sled's own threads may have the files open for a moment longer, and write to them, with sled's lock on its log: an
+    /// opening that came at once would be refused, and a fingerprint would be of files that still change.
+    fn drop(&mut self) {
+        if !self.panicked.load(Ordering::Relaxed) {
+            // Without the lock the next opening is refused and says so: nothing is lost.
+            let _ = rustix::fs::flock(&self.log, FlockOperation::LockExclusive);
+        }
+    }
 }
 
 impl std::fmt::Debug for Guarded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guarded").field("panicked", &self.panicked).finish_non_exhaustive()
+        f.debug_struct("Guarded").field("panicked", &self.shared.panicked).finish_non_exhaustive()
     }
 }
 
@@ -60,7 +78,8 @@ impl SledStore {
         let db = settle_call("open", catch_unwind(AssertUnwindSafe(|| config.open()))).map_err(|(fault, _)| fault)?;
         let log = File::options().read(true).write(true).open(dir.join(SLED_DB));
         let log = log.map_err(|e| StoreFault::new("open its log", e))?;
-        Ok(Self { db: Guarded::of(db), dir: dir.into(), log, files_synced: Cell::new(false) })
+        let shared = Arc::new(OfAllHandles { panicked: AtomicBool::new(false), log });
+        Ok(Self { db: Guarded { db: Some(db), shared }, dir: dir.into(), files_synced: Cell::new(false) })
     }
 
     fn remove(&self, numbers: &[u64]) -> Result<(), StoreFault> {
@@ -76,7 +95,7 @@ impl Shared for SledStore {
     type Reader = SledReader;
 
     fn reader(&self) -> SledReader {
-        SledReader { db: Guarded { db: self.db.db.clone(), panicked: Arc::clone(&self.db.panicked) } }
+        SledReader { db: Guarded { db: self.db.db.clone(), shared: Arc::clone(&self.db.shared) } }
     }
 
     fn bytes(&self) -> Result<u64, StoreFault> {
@@ -85,17 +104,13 @@ impl Shared for SledStore {
 }
 
 impl Guarded {
-    fn of(db: sled::Db) -> Self {
-        Self { db: Some(db), panicked: Arc::default() }
-    }
-
     fn guarded<T>(&self, what: &'static str, call: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, StoreFault> {
         let Some(db) = self.db.as_ref() else {
             return Err(StoreFault { what, reason: "it is closed".into() });
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| call(db)));
         settle_call(what, outcome).map_err(|(fault, panicked)| {
-            self.panicked.fetch_or(panicked, Ordering::Relaxed);
+            self.shared.panicked.fetch_or(panicked, Ordering::Relaxed);
             fault
         })
     }
@@ -159,7 +174,7 @@ impl Store for SledStore {
         if !self.files_synced.replace(true) {
             files::sync_tree(&self.dir).map_err(|e| StoreFault::new("sync its files", e))?;
         }
-        self.log.sync_data().map_err(|e| StoreFault::new("sync its log", e))
+        self.db.shared.log.sync_data().map_err(|e| StoreFault::new("sync its log", e))
     }
 
     fn frame(&self, number: u64) -> Result<Option<Vec<u8>>, StoreFault> {
@@ -212,7 +227,7 @@ impl Store for SledStore {
 impl Drop for Guarded {
     fn drop(&mut self) {
         let Some(db) = self.db.take() else { return };
-        if self.panicked.load(Ordering::Relaxed) {
+        if self.shared.panicked.load(Ordering::Relaxed) {
             // Its locks may be held for ever by the call that panicked: dropping it could wait for them.
             std::mem::forget(db);
         } else {
@@ -240,7 +255,7 @@ impl Iterator for Scan<'_> {
             .transpose();
         if !matches!(read, Some(Ok(_))) {
             let iter = self.iter.take();
-            if self.store.panicked.load(Ordering::Relaxed) {
+            if self.store.shared.panicked.load(Ordering::Relaxed) {
                 // As with the database: dropping it could wait for a lock that the panic left held.
                 std::mem::forget(iter);
             }

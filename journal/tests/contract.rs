@@ -26,7 +26,7 @@ use disk::MemoryDisk;
 use model::{Backend, ID, Model};
 use natgw_journal::plain::Segments;
 use natgw_journal::{Directory, Head, Journal, JournalId, Opened, SledStore};
-use support::{Draw, seed, tier};
+use support::{Draw, at_once, seed, tier};
 use tempfile::TempDir;
 
 /// Small segments, so that a short sequence fills some and prunes them.
@@ -133,12 +133,12 @@ fn run_all<B: Backend>(more: u64) {
         None => seeds.extend((0..more).map(|n| 1_000_000 + n)),
     }
     let (mut actions, mut pruned) = (0, 0);
-    for seed in &seeds {
-        let (of_seed, has_pruned) = run::<B>(*seed).unwrap_or_else(|failed| panic!("{failed}"));
+    let (sequences, name) = (seeds.len(), std::any::type_name::<B>());
+    for outcome in at_once(seeds, run::<B>) {
+        let (of_seed, has_pruned) = outcome.unwrap_or_else(|failed| panic!("{failed}"));
         actions += of_seed;
         pruned += usize::from(has_pruned);
     }
-    let (sequences, name) = (seeds.len(), std::any::type_name::<B>());
     println!("{sequences} sequences, {actions} actions, {pruned} with pruned entries on {name}");
     assert!(sequences < 20 || (actions > sequences * 4 && pruned > sequences / 10));
 }

@@ -23,7 +23,7 @@ use std::path::Path;
 use harm::Harm;
 use natgw_journal::{Error, Journal, JournalId, Opened, Verdict, read_copy};
 use sample::{ID, Sample};
-use support::{Draw, image, seed, tier};
+use support::{Draw, at_once, image, seed, tier};
 
 /// How a trial ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,7 +143,7 @@ fn raw(dir: &Path, sample: &Sample) -> Raw {
 }
 
 /// What became of all trials of one kind.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Row {
     endings: BTreeMap<Ending, u64>,
     /// Whole, where raw sled was not.
@@ -187,18 +187,21 @@ fn trial(harm: Harm, draw: &mut Draw, samples: &[Sample], other: &Sample, root: 
 fn no_damage_is_silent() {
     let trials = tier().of(8, 50, 1_000);
     let (samples, other) = (sample::samples(), sample::stranger());
-    let root = tempfile::tempdir().unwrap();
+    let rows = at_once(Harm::ALL.to_vec(), |harm| {
+        let (mut row, root) = (Row::default(), tempfile::tempdir().unwrap());
+        for n in 0..trials {
+            let mut draw = Draw(seed().unwrap_or(1) * 1_000_003 + n);
+            trial(harm, &mut draw, &samples, &other, root.path(), &mut row);
+        }
+        (harm, row)
+    });
+    let rows: BTreeMap<Harm, Row> = rows.into_iter().collect();
     let mut table = format!(
         "\n{trials} trials each          |          with the wrapper           |        raw sled\n{:24} | intact recovered verdict silent | whole silent Err panic | verdicts\n",
         "damage"
     );
     let mut raw_silent = 0;
-    for harm in Harm::ALL {
-        let mut row = Row::default();
-        for n in 0..trials {
-            let mut draw = Draw(seed().unwrap_or(1) * 1_000_003 + n);
-            trial(harm, &mut draw, &samples, &other, root.path(), &mut row);
-        }
+    for (harm, row) in &rows {
         let ended = |ending| row.endings.get(&ending).copied().unwrap_or(0);
         let of_raw = |raw| row.raw.get(&raw).copied().unwrap_or(0);
         raw_silent += of_raw(Raw::Silent);

@@ -19,7 +19,7 @@ use std::process::{Child, Command, Stdio};
 
 use child::{EVERY, Mode, entry};
 use natgw_journal::{Verdict, read_copy};
-use support::{Draw, tier, variable};
+use support::{Draw, at_once, tier, variable};
 
 /// Names the child's journal directory; without it the child's test does nothing.
 const CHILD_DIR: &str = "NATGW_JOURNAL_CHILD_DIR";
@@ -166,20 +166,9 @@ fn kill_often(mode: Mode, kills: u64) {
     assert!(acked > kills, "{acked} entries");
 }
 
-macro_rules! modes {
-    ($($test:ident: $mode:ident),+) => {$(
-        #[test]
-        fn $test() {
-            kill_often(Mode::$mode, tier().of(12, 100, 5_000));
-        }
-    )+};
-}
-
-modes! {
-    nothing_acknowledged_is_lost_to_a_kill_single: Single,
-    nothing_acknowledged_is_lost_to_a_kill_group: Group,
-    nothing_acknowledged_is_lost_to_a_kill_snapshot: Snapshot,
-    nothing_acknowledged_is_lost_to_a_kill_prune: Prune
+#[test]
+fn nothing_acknowledged_is_lost_to_a_kill() {
+    at_once(Mode::ALL.to_vec(), |mode| kill_often(mode, tier().of(12, 100, 5_000)));
 }
 
 #[test]

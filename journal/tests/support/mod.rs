@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// How much is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,24 @@ impl Draw {
     pub(crate) fn index(&mut self, bound: usize) -> usize {
         usize::try_from(self.below(bound as u64)).unwrap()
     }
+}
+
+/// Work that waits for the disk most of the time: several at once, in any order. A panic of one is a panic of all.
+pub(crate) fn at_once<I: Send, O: Send>(items: Vec<I>, work: impl Fn(I) -> O + Sync) -> Vec<O> {
+    const WORKERS: usize = 6;
+    let queue = Mutex::new(items.into_iter());
+    let next = || queue.lock().unwrap().next();
+    let run = || std::iter::from_fn(next).map(&work).collect::<Vec<_>>();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(run)).collect();
+        let joined = workers.into_iter().map(|worker| worker.join());
+        joined
+            .collect::<Result<Vec<_>, _>>()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            .into_iter()
+            .flatten()
+            .collect()
+    })
 }
 
 /// All files below a directory with their bytes, the lock excepted.
