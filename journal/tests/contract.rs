@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actions::actions;
-use disk::MemoryDisk;
+use disk::{MemoryDisk, Passed};
 use model::{Backend, ID, Model};
 use natgw_journal::plain::Segments;
 use natgw_journal::{Directory, Head, Journal, JournalId, Opened, SledStore};
@@ -171,7 +171,7 @@ fn a_disk_that_does_not_sync_is_found_out() {
         }
 
         fn open(&self, external: &[(JournalId, Head)]) -> Opened<Self::Store, Self::Disk> {
-            self.0.0.ignore_syncs_of.set(Some("segment-"));
+            self.0.0.passed.set(Some(Passed::Of("segment-")));
             self.0.open(external)
         }
 
