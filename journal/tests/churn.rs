@@ -94,6 +94,8 @@ fn percentile(times: &mut [Duration], hundredths: usize) -> Duration {
 struct Churned {
     /// Bytes on the disk, a hundred times during the run.
     sizes: Vec<u64>,
+    /// Entries that were left then.
+    left: Vec<u64>,
     appends: Vec<Duration>,
     prunes: Vec<Duration>,
     /// Entries that one step removed, at the most.
@@ -104,7 +106,8 @@ struct Churned {
 fn churn(dir: &Path, events: u64, prune: bool) -> Churned {
     let mut journal = open(dir);
     let groups = events / GROUP;
-    let mut run = Churned { sizes: vec![], appends: vec![], prunes: vec![], removed_at_once: 0, snapshots: 0 };
+    let mut run =
+        Churned { sizes: vec![], left: vec![], appends: vec![], prunes: vec![], removed_at_once: 0, snapshots: 0 };
     let (mut snapshot, mut first): (Option<JoinHandle<()>>, u64) = (None, 1);
     for n in 0..groups {
         let next = journal.head().seq + 1;
@@ -130,6 +133,7 @@ fn churn(dir: &Path, events: u64, prune: bool) -> Churned {
         }
         if n % (groups / 100).max(1) == 0 {
             run.sizes.push(bytes_on_disk(dir));
+            run.left.push(journal.head().seq + 1 - first);
         }
     }
     if let Some(snapshot) = snapshot {
@@ -154,6 +158,8 @@ fn the_disk_comes_back_to_a_plateau() {
         "{events} events, {} snapshots: at most {early} bytes on the disk in the second quarter, {late} in the second half",
         run.snapshots
     );
+    let tenths = run.sizes.iter().map(|size| size >> 10).zip(&run.left).step_by(run.sizes.len().div_ceil(20));
+    println!("KiB on the disk and entries left, twenty times: {:?}", tenths.collect::<Vec<_>>());
     println!(
         "append p50 {:?} p99 {:?}; prune step p50 {:?} p99 {:?}; at most {} entries removed by one",
         percentile(&mut run.appends, 50),
