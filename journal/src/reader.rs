@@ -206,8 +206,28 @@ impl<'a> Entries<'a> {
         Self { scan, tip, skip_below, number, seq, chain, group, pruned: None, ready: Vec::new().into_iter() }
     }
 
-    /// Reads one more frame; `false` at the end.
-    fn advance(&mut self) -> Result<bool, String> {
+    /// Gives each entry to `visit` as the iteration would, with its number, but without a copy of its bytes.
+    ///
+    /// # Errors
+    /// As the iteration: what was given before is a prefix.
+    pub fn for_each_entry(mut self, mut visit: impl FnMut(u64, &[u8])) -> Result<(), Error> {
+        for entry in self.ready.by_ref() {
+            visit(entry.seq, &entry.bytes);
+        }
+        if let Some(first) = self.pruned {
+            return Err(Error::Pruned { first });
+        }
+        loop {
+            match self.advance(&mut visit) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(reason) => return Err(Error::EntryDamaged { seq: self.seq, reason }),
+            }
+        }
+    }
+
+    /// Reads one more frame and gives its entries; `false` at the end.
+    fn advance(&mut self, give: &mut impl FnMut(u64, &[u8])) -> Result<bool, String> {
         if self.tip.is_some_and(|tip| self.number > tip.frame) {
             return Ok(false);
         }
@@ -224,15 +244,13 @@ impl<'a> Entries<'a> {
         }
         let frame = Frame::decode(number, &bytes).map_err(|e| format!("frame {number}: {e}"))?;
         self.check_place(&frame).map_err(|reason| format!("frame {number}: {reason}"))?;
-        let entries: Vec<Entry> = (self.seq..)
+        (self.seq..)
             .zip(frame.entries())
             .filter(|(seq, _)| *seq >= self.skip_below)
-            .map(|(seq, bytes)| Entry { seq, bytes: bytes.to_vec() })
-            .collect();
+            .for_each(|(seq, bytes)| give(seq, bytes));
         self.chain = Some(frame.after);
         self.seq = frame.next_seq_or_one();
         self.number = number.saturating_add(1);
-        self.ready = entries.into_iter();
         Ok(true)
     }
 
@@ -299,8 +317,9 @@ impl Iterator for Entries<'_> {
             if let Some(first) = self.pruned.take() {
                 return Some(Err(Error::Pruned { first }));
             }
-            match self.advance() {
-                Ok(true) => {}
+            let mut entries = Vec::new();
+            match self.advance(&mut |seq, bytes| entries.push(Entry { seq, bytes: bytes.to_vec() })) {
+                Ok(true) => self.ready = entries.into_iter(),
                 Ok(false) => return None,
                 Err(reason) => {
                     self.scan = None;

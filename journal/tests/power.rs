@@ -1,11 +1,6 @@
 //! Power cuts on the plain files: before every operation of beginning, appending, settling, taking snapshots, pruning,
 //! closing and opening again, keeping every subset of what was not synced.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking, its helpers too"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
 mod disk;
 mod support;
