@@ -94,6 +94,8 @@ mod retained;
 mod sled_store;
 mod snapshot;
 mod store;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod view;
 
