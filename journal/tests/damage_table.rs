@@ -129,10 +129,7 @@ fn raw(dir: &Path, sample: &Sample) -> Raw {
     let read = catch_unwind(AssertUnwindSafe(|| {
         let db = sled::Config::new().path(dir).flush_every_ms(None).open()?;
         let frames = db.iter().map(|stored| stored.map(|(key, value)| (key.to_vec(), value.to_vec())));
-        let frames = frames.collect::<sled::Result<BTreeMap<_, _>>>();
-        // What panicked inside may hold its locks for ever.
-        std::mem::forget(db);
-        frames
+        frames.collect::<sled::Result<BTreeMap<_, _>>>()
     }));
     match read {
         Err(_) => Raw::Panicked,

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::RwLock;
 
 use child::{EVERY, Mode, entry};
 use natgw_journal::{Verdict, read_copy};
@@ -38,7 +39,11 @@ fn runs_until_killed() {
     child::run(Path::new(&dir), Mode::named(&variable(CHILD_MODE).unwrap()), rounds);
 }
 
+/// A process being started has, for a moment, the locks of the one that starts it: none is read meanwhile.
+static STARTING: RwLock<()> = RwLock::new(());
+
 fn start(program: &mut Command, dir: &Path, mode: Mode, rounds: u64) -> Child {
+    let _alone = STARTING.write().unwrap();
     program
         .args(["--exact", "runs_until_killed", "--nocapture", "--test-threads=1"])
         .env(CHILD_DIR, dir)
@@ -88,7 +93,9 @@ fn check_content(dir: &Path, announced: &Announced) -> Result<(), String> {
         // Killed during the creation: there may be nothing to read yet.
         return Ok(());
     }
+    let none_starts = STARTING.read().unwrap();
     let copy = read_copy(dir).map_err(|e| e.to_string())?;
+    drop(none_starts);
     if !copy.verdict().is_intact() {
         return Err(copy.verdict().to_string());
     }
@@ -156,6 +163,9 @@ fn kill_often(mode: Mode, kills: u64) {
         assert!(done || announced.refused.is_some(), "{at}: the process ended before, {announced:?}");
         check_content(&dir, &announced).unwrap_or_else(|lost| panic!("{at}: {lost}"));
         *killed.entry(phase).or_default() += 1;
+        if kill % 250 == 249 {
+            println!("mode {}: {} of {kills} kills", mode.name(), kill + 1);
+        }
     }
     acked += announced.acked;
     println!(
