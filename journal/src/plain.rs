@@ -4,7 +4,8 @@
 //! `segment-` and the number of its first frame, 16 hexadecimal digits. A segment is a run of records, one a frame: the
 //! frame's number (`u64`, big endian, as sled's key) and the frame's bytes. Frame numbers follow without gaps, through
 //! all segments. A group lies in one segment as a whole; a new segment is begun with the first group after
-//! [`SEGMENT_BYTES`]. Segment 0 holds the genesis frame alone and is never removed; of the others the oldest go first.
+//! [`SEGMENT_BYTES`]. Segments are removed as a whole, the oldest first; of segment 0 the genesis frame is kept, in a
+//! new file that takes its name once it is durable (`segment.draft` until then).
 //!
 //! # What an opening takes for a torn tail
 //! The last segment is read to its end. Where a record cannot be read, and after it there is none of another group than
@@ -30,6 +31,8 @@ use segment::{Index, encode_records};
 /// A segment with at least this many bytes takes no further group: what pruning frees at once, and what an opening
 /// reads.
 pub const SEGMENT_BYTES: u64 = 4 << 20;
+/// The first segment while it is replaced by one with the genesis frame alone.
+const DRAFT: &str = "segment.draft";
 /// Indexes kept in memory beside that of the last segment: a look-up by halves stays within two.
 const INDEXES_KEPT: usize = 2;
 
@@ -160,6 +163,19 @@ impl<D: Disk> Segments<D> {
         Ok(())
     }
 
+    /// Puts a segment with the genesis frame alone in the place of segment 0.
+    fn reduce_to(&mut self, genesis: &[u8]) -> Result<(), StoreFault> {
+        let failed = |e| StoreFault::new("reduce the first segment", e);
+        let record = encode_records(&[(GENESIS, genesis.to_vec())]);
+        self.disk.create(DRAFT).map_err(failed)?;
+        self.disk.write_at(DRAFT, 0, &record).map_err(failed)?;
+        self.disk.sync(DRAFT).map_err(failed)?;
+        self.disk.rename(DRAFT, &segment::name_of(GENESIS)).map_err(failed)?;
+        self.indexes.borrow_mut().remove(&GENESIS);
+        self.unsynced.borrow_mut().remove(&GENESIS);
+        Ok(())
+    }
+
     fn forget(&mut self, segment: u64) -> Result<(), StoreFault> {
         let removed = self.disk.remove(&segment::name_of(segment));
         removed.map_err(|e| StoreFault::new("remove a segment", e))?;
@@ -176,8 +192,9 @@ impl<D: Disk> Store for Segments<D> {
         let Some(first) = frames.first().map(|(number, _)| *number) else {
             return Ok(());
         };
-        if self.active.as_ref().is_none_or(|active| active.end >= self.segment_bytes || active.last() == Some(GENESIS))
-        {
+        // Frames of a segment follow without gaps; those after a pruned genesis frame do not follow it.
+        let full = |active: &Index| active.end >= self.segment_bytes || active.last() != first.checked_sub(1);
+        if self.active.as_deref().is_none_or(full) {
             self.begin_segment(first)?;
         }
         let active = self.active.as_mut().map(Arc::make_mut).ok_or_else(|| StoreFault::new("write", "no segment"))?;
@@ -299,7 +316,8 @@ impl<D: Disk> Store for Segments<D> {
 
     /// Removes one segment a call, whatever `at_most` says: its name, which costs a sync of the directory.
     fn remove_below(&mut self, number: u64, _at_most: usize) -> Result<bool, StoreFault> {
-        let mut segments = self.segments.iter().copied().filter(|segment| *segment != GENESIS);
+        let reduced = self.first_from(GENESIS.saturating_add(1))?;
+        let mut segments = self.segments.iter().copied().filter(|segment| *segment != GENESIS || reduced == Some(1));
         let (Some(oldest), Some(second)) = (segments.next(), segments.next()) else {
             return Ok(false);
         };
@@ -307,7 +325,11 @@ impl<D: Disk> Store for Segments<D> {
             return Ok(false);
         }
         let more = segments.next().is_some_and(|third| third <= number);
-        self.forget(oldest)?;
+        match self.frame(GENESIS) {
+            Ok(Some(genesis)) if oldest == GENESIS => self.reduce_to(&genesis)?,
+            // A genesis frame that cannot be read is worth nothing.
+            Ok(_) | Err(_) => self.forget(oldest)?,
+        }
         // In this order for ever: a later one must not vanish before an earlier one.
         self.disk.sync_directory().map_err(|e| StoreFault::new("sync the names of segments", e))?;
         Ok(more)
