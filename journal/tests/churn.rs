@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use natgw_journal::{Directory, Journal, JournalId, Opened, SledReader, View};
-use support::tier;
+use support::{Tier, tier};
 
 const GROUP: u64 = 256;
 const ENTRY_BYTES: usize = 100;
@@ -169,10 +169,12 @@ fn the_disk_comes_back_to_a_plateau() {
         run.removed_at_once
     );
     assert!(run.snapshots > 3 && run.removed_at_once > 0);
-    // sled reuses the room in its file when it comes to it, so the size goes up and down; without pruning it is twice as
-    // large in the second half, and half of what was written in all.
+    // sled reuses the room in its file when it comes to it, so the size goes up and down, and slowly up: without pruning
+    // it is twice as large in the second half, and twice the entries' bytes in all.
     assert!(late < early + early / 4 * 3, "{late} bytes after {early}: {:?}", run.sizes);
-    assert!(late < events * ENTRY_BYTES as u64 / 2, "{late} bytes for {events} events");
+    if tier() == Tier::Long {
+        assert!(late < events * ENTRY_BYTES as u64 / 8, "{late} bytes for {events} events");
+    }
     // A step removes what a group adds, twice, or a small number of frames: whichever is more.
     let frames = (GROUP.div_ceil(ENTRIES_A_FRAME - 1) * 2).max(32);
     assert!(run.removed_at_once <= frames * ENTRIES_A_FRAME, "{} entries", run.removed_at_once);
