@@ -85,6 +85,14 @@ fn no_bytes_upset_the_event_decoder() {
     }
     println!("event: {inputs} inputs, {good} taken for good");
     assert!(good > inputs / 100 && good < inputs, "{good} of {inputs}");
-    let taken: Vec<_> = records.iter().map(|record| codec::decode(1, record).unwrap()).collect();
-    assert!(records.iter().zip(&taken).all(|(bytes, record)| codec::encode(record).unwrap() == **bytes));
+    let mut unchanged = 0;
+    for bytes in &records {
+        let record = codec::decode(1, bytes).unwrap();
+        let again = codec::encode(&record).unwrap();
+        // A record of an older version is written again as one of today's.
+        assert!(again == **bytes || again[2] > bytes[2], "{record:?}");
+        assert_eq!(codec::decode(1, &again).unwrap(), record);
+        unchanged += usize::from(again == **bytes);
+    }
+    assert!(unchanged > records.len() / 2, "{unchanged} of {}", records.len());
 }
