@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use natgw::cluster::poddnat::{CLAIM_ANNOTATION, PodDnat};
 use natgw::controller::step::Seen;
+use natgw::machine::event::{Event, Record};
 use natgw::machine::identity::{EntryId, GatewayId, Mark, PodKey, Protocol, Tuple};
 use natgw::ports::cluster::LeaseRecord;
 use natgw::sandbox::cluster::Change;
@@ -159,6 +160,8 @@ impl World {
         for (fault, image) in [(Fault::AnchorLost, None), (Fault::AnchorOld, Some(&self.images[at]))] {
             if faults.strikes(fault) {
                 volume.disk.restore_file("anchor", image);
+                // With a damaged end of the data beside it, that is as if both had been put back.
+                replica.rolled_back |= fault == Fault::AnchorOld;
             }
         }
         if others && faults.strikes(Fault::VolumeForeign) {
@@ -325,12 +328,14 @@ impl World {
         }
     }
 
-    /// Whether whoever leads knows the PodDNAT for its own: without our annotation only its UID tells.
+    /// Whether the journals tell the PodDNAT for ours: without our annotation only its UID does.
     fn is_known(&self, key: &PodKey) -> bool {
         let uid = self.model.borrow().read_claim(key).map(|found| found.uid);
-        self.state().is_some_and(|state| {
-            state.allocations().any(|(_, ours)| ours.key() == key && ours.claim_uid() == uid.as_deref())
-        })
+        let written = |record: &Record| match &record.event {
+            Event::ClaimWritten(body) => Some(&body.uid) == uid.as_ref(),
+            _ => false,
+        };
+        self.replicas.iter().all(|replica| replica.volume.records().iter().any(written))
     }
 
     fn some_claim(&mut self, fault: Fault) -> Option<PodKey> {
