@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::decode;
+use super::{declared, decode};
 use crate::cloud::sign;
 use crate::sandbox::vpc::Refusal;
 
@@ -93,7 +93,7 @@ impl Gateway {
             return Err(missing(name));
         }
         if value("Format").is_some_and(|format| !format.eq_ignore_ascii_case("json")) {
-            return Err(decode::unsupported("Format"));
+            return Err(declared::unsupported("Format"));
         }
         if value("AccessKeyId") != Some(self.access_key.as_str()) {
             return Err(Refusal::access_key_unknown());

@@ -9,6 +9,7 @@
 //! process at any moment, but not the loss of power: nothing is synced.
 
 mod clock;
+mod declared;
 mod decode;
 mod encode;
 mod files;

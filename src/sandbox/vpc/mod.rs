@@ -8,6 +8,7 @@
 //! Deliberately absent: SNAT entries, charging, `ModifyForwardEntry` (the RAM policy does not have it), and packets.
 
 mod admission;
+mod attributes;
 mod behaviour;
 mod describe;
 mod effects;
@@ -33,6 +34,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::attributes::{
+    Filters, RESOURCE_GROUP, ROUTER, SECURITY_GROUP, gateway_name, instance_of, route_id, route_table_name,
+};
 pub use self::behaviour::Behaviour;
 pub use self::faults::{FaultKind, FaultRate, FaultRateError, Faults};
 pub use self::ledger::{Effect, EffectLine, LedgerLine, Outcome, RequestLine, Said};

@@ -12,6 +12,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::task::Poll;
 
+use super::attributes::Filters;
 use super::ports::Ports;
 use super::reply::{Answer, Numbered, Part, Reply, ShownEip, ShownEntry, ShownGateway};
 use super::request::{EntryFilter, NewEntry, PageSpec, PartSpec, Request};
@@ -136,6 +137,7 @@ impl Cloud for SimulatedCloud {
             gateway: None,
             zone: None,
             page: PageSpec { number: page, size: PAGE_SIZE },
+            more: Filters::default(),
         };
         let take = |answer| {
             if let Answer::Gateways(gateways) = answer { Some(paged(gateways, listed_gateway)) } else { None }
@@ -149,6 +151,7 @@ impl Cloud for SimulatedCloud {
             addresses: Vec::new(),
             allocations: Vec::new(),
             page: PageSpec { number: page, size: EIP_PAGE_SIZE },
+            more: Filters::default(),
         };
         let take = |answer| if let Answer::Eips(eips) = answer { Some(paged(eips, listed_eip)) } else { None };
         self.list(request, take).await
@@ -159,6 +162,7 @@ impl Cloud for SimulatedCloud {
             vpc: Some(self.vpc_id()),
             route_table: None,
             page: PageSpec { number: page, size: PAGE_SIZE },
+            more: Filters::default(),
         };
         let take = |answer| {
             if let Answer::RouteTables(tables) = answer { Some(paged(tables, listed_route_table)) } else { None }
@@ -172,6 +176,7 @@ impl Cloud for SimulatedCloud {
             destination: Some(DEFAULT_ROUTE.to_owned()),
             hop_type: Some("NatGateway".to_owned()),
             part: PartSpec { max: Some(PART_SIZE), next: next.map(str::to_owned) },
+            more: Filters::default(),
         };
         let take =
             |answer| if let Answer::Routes(routes) = answer { Some(chained(routes, next_gateway)) } else { None };
@@ -189,6 +194,7 @@ impl Cloud for SimulatedCloud {
             addresses: addresses.to_vec(),
             interfaces: Vec::new(),
             part: PartSpec { max: Some(PART_SIZE), next: next.map(str::to_owned) },
+            more: Filters::default(),
         };
         let take = |answer| {
             let Answer::Interfaces(interfaces) = answer else { return None };
