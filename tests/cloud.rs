@@ -1,6 +1,6 @@
 //! The cloud client against a stub that records what came and answers, misbehaves or stays silent as told.
 #![cfg(feature = "adapters")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a broken fixture is a failed test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a broken fixture is a failed test")]
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -162,9 +162,44 @@ fn own_parameters<T>(call: impl AsyncFnOnce(AliyunCloud) -> T, action: &str, ver
         ("Timestamp", "2016-02-23T12:46:24Z"),
         ("Version", version),
     ] {
-        assert_eq!(seen.parameters.remove(name).as_deref(), Some(value), "{name}");
+        assert_eq!(seen.parameters.get(name).map(String::as_str), Some(value), "{name}");
+        if name != "RegionId" {
+            seen.parameters.remove(name);
+        }
     }
+    keeps_the_metadata(action, &seen.parameters);
+    seen.parameters.remove("RegionId");
     seen.parameters.into_iter().collect()
+}
+
+/// The vendor's metadata, reduced; its source stands in it.
+const METADATA: &str = include_str!("fixtures/vendor-metadata.json");
+
+/// Every parameter is known to the vendor's metadata, of its type and within its bounds, and none that is required lacks.
+fn keeps_the_metadata(action: &str, sent: &BTreeMap<String, String>) {
+    let metadata: serde_json::Value = serde_json::from_str(METADATA).unwrap();
+    let known = metadata["actions"][action]["parameters"].as_object().unwrap();
+    for (name, schema) in known.iter().filter(|(_, schema)| schema["required"] == true) {
+        assert!(sent.get(name).is_some_and(|value| !value.is_empty()), "{action} requires {name}: {schema}");
+    }
+    for (name, value) in sent {
+        let (base, number) = name.split_once('.').map_or((name.as_str(), None), |(base, number)| (base, Some(number)));
+        let schema = known.get(base).unwrap_or_else(|| panic!("{action} has no parameter {name}"));
+        let bound = |of: &str, otherwise| schema[of].as_i64().unwrap_or(otherwise);
+        match schema["type"].as_str().unwrap() {
+            "string" => assert!(number.is_none()),
+            "boolean" => assert!(number.is_none() && matches!(value.as_str(), "true" | "false"), "{name}={value}"),
+            "integer" => {
+                let number: i64 = value.parse().unwrap();
+                assert!((bound("minimum", 0)..=bound("maximum", i64::MAX)).contains(&number), "{name}={value}");
+            }
+            "array" => {
+                let number: i64 = number.unwrap().parse().unwrap();
+                assert!((1..=bound("maxItems", i64::MAX)).contains(&number), "{name}");
+            }
+            other => panic!("{other}"),
+        }
+    }
 }
 
 fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -69,7 +69,7 @@ fn continued<T>(part: Part<T>, names: [&str; 2], item: &dyn Fn(T) -> Value) -> V
     json!({ "NextToken": part.next.unwrap_or_default(), outer: { inner: items } })
 }
 
-fn set(body: &mut Value, name: &str, value: Value) {
+pub(super) fn set(body: &mut Value, name: &str, value: Value) {
     if let Value::Object(fields) = body {
         fields.insert(name.to_owned(), value);
     }

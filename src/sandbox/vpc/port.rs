@@ -55,7 +55,7 @@ impl SimulatedCloud {
     async fn call(&self, request: Request) -> Result<Answer, CloudError> {
         let action = request.action();
         let mut sent: Option<Reply> = None;
-        let Reply { request_id, answer } = poll_fn(|context| match sent.take() {
+        let Reply { request_id, answer, wait_ms } = poll_fn(|context| match sent.take() {
             None => {
                 sent = Some(self.vpc.borrow_mut().handle(self.now_ms.get(), &request));
                 context.waker().wake_by_ref();
@@ -75,9 +75,7 @@ impl SimulatedCloud {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(Refusal { status, code, message })) => {
                 let class = match class_of(action, status, &code, &message) {
-                    ErrorClass::Throttled { after_ms: _ } => {
-                        ErrorClass::Throttled { after_ms: self.vpc.borrow().behaviour().throttle_hint_ms }
-                    }
+                    ErrorClass::Throttled { after_ms: _ } => ErrorClass::Throttled { after_ms: wait_ms },
                     other => other,
                 };
                 Err(error(class, &code, &message, &request_id))
