@@ -113,18 +113,22 @@ impl Drop for Served {
 #[test]
 fn the_vendor_s_sdk_runs_all_eight_actions() {
     let Some(python) = python() else { return };
-    let stroke = |action, fault: &str, times: u64| {
-        serde_json::from_value::<Stroke>(json!({ "action": action, "fault": fault, "times": times })).unwrap()
+    let stroke = |action, deed: &str, what: &str, times: u64| {
+        serde_json::from_value::<Stroke>(json!({ "action": action, deed: what, "times": times })).unwrap()
     };
-    // What its own retries have to get over: flow control, a failed server, and a creation whose answer is lost.
+    // What its own retries have to get over, where it has any, and what its user has to repeat.
     let plan = [
-        stroke("DescribeNatGateways", "throttling", 2),
-        stroke("DescribeEipAddresses", "internal-error", 1),
-        stroke("CreateForwardEntry", "lost-reply", 1),
+        stroke("DescribeNetworkInterfaces", "refuse", "Throttling", 2),
+        stroke("DescribeNetworkInterfaces", "fault", "internal-error", 3),
+        stroke("DescribeNetworkInterfaces", "fault", "lost-reply", 4),
+        stroke("DescribeNatGateways", "fault", "throttling", 1),
+        stroke("CreateForwardEntry", "fault", "lost-reply", 1),
     ];
     let served = Served::new(&plan, &[]);
     let seen = ask(python, &["drive", &served.endpoint]);
     let expected = json!({
+        "throttled": [400, "Throttling.User"],
+        "lost": "SDK.HttpError",
         "gateways": ["ngw-sandbox-j", "ngw-sandbox-k"],
         "table": ["ftb-sandbox-j"],
         "eips": ["203.0.113.1", "203.0.113.2", "203.0.113.3"],

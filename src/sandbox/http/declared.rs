@@ -27,8 +27,8 @@ pub(super) enum Rule {
     OneOf(&'static [&'static str], (u16, &'static str, &'static str)),
     /// At most so many values `Name.1`, `Name.2` and so on, without a gap.
     List(usize),
-    /// At most so many pairs `Name.1.Key` and `Name.1.Value`.
-    Tags(usize),
+    /// At most so many pairs `Name.1.Key` and `Name.1.Value`; and whether a breach has codes of its own.
+    Tags(usize, bool),
     /// `YYYY-MM-DDThh:mmZ`.
     Minute,
 }
@@ -121,7 +121,7 @@ const GATEWAYS: &[Declared] = &[
     one("DryRun", Rule::Flag),
     one("Status", Rule::OneOf(GATEWAY_STATUSES, INVALID)),
     one("NetworkType", Rule::OneOf(&["internet", "intranet"], INVALID)),
-    one("Tag", Rule::Tags(20)),
+    one("Tag", Rule::Tags(20, false)),
     one("ZoneId", Rule::Text),
 ];
 
@@ -146,7 +146,7 @@ const EIPS: &[Declared] = &[
     one("ChargeType", Rule::OneOf(CHARGES, NO_CHARGE_TYPE)),
     one("DryRun", Rule::Flag),
     one("EipName", Rule::Name(128)),
-    one("Tag", Rule::Tags(20)),
+    one("Tag", Rule::Tags(20, true)),
     one("SecurityProtectionEnabled", Rule::Flag),
     one("PublicIpAddressPoolId", Rule::Text),
     one("ServiceManaged", Rule::Flag),
@@ -162,7 +162,7 @@ const ROUTE_TABLES: &[Declared] = &[
     one("PageNumber", Rule::Number(1, ANY)),
     one("PageSize", Rule::Number(1, 50)),
     one("ResourceGroupId", Rule::Text),
-    one("Tag", Rule::Tags(20)),
+    one("Tag", Rule::Tags(20, true)),
     one("RouteTableType", Rule::OneOf(&["System", "Custom"], INVALID)),
 ];
 
@@ -184,7 +184,7 @@ const ROUTES: &[Declared] = &[
 
 const INTERFACES: &[Declared] = &[
     must("RegionId"),
-    one("Tag", Rule::Tags(20)),
+    one("Tag", Rule::Tags(20, false)),
     one("ResourceGroupId", Rule::Text),
     one("VSwitchId", Rule::Text),
     one("VpcId", Rule::Text),
@@ -278,7 +278,7 @@ fn part(parameter: &Declared, name: &str) -> Option<Part> {
     let rest = || name.strip_prefix(parameter.name)?.strip_prefix('.');
     match parameter.rule {
         Rule::List(_) => number(rest()?).map(Part::Item),
-        Rule::Tags(_) => match rest()?.split_once('.')? {
+        Rule::Tags(..) => match rest()?.split_once('.')? {
             (n, "Key") => number(n).map(Part::Key),
             (n, "Value") => number(n).map(Part::Value),
             (_, _) => None,
@@ -309,20 +309,20 @@ fn check_value(
         (Rule::List(most), Part::Item(n)) => {
             *n <= most && (*n == 1 || given.contains_key(&format!("{}.{}", parameter.name, n.saturating_sub(1))))
         }
-        (Rule::Tags(most), Part::Key(n)) => {
+        (Rule::Tags(most, own), Part::Key(n)) => {
             let good = *n <= most && value.chars().count() <= 128 && !is_web(value);
             let reserved = value.starts_with("aliyun") || value.starts_with("acs:");
-            return if good && !reserved { Ok(()) } else { Err(tag("InvalidTagKey", "keys")) };
+            return if good && !reserved { Ok(()) } else { Err(tag(own, "InvalidTagKey", "keys")) };
         }
-        (Rule::Tags(most), Part::Value(n)) => {
+        (Rule::Tags(most, own), Part::Value(n)) => {
             let good = *n <= most && value.chars().count() <= 128 && !is_web(value);
-            return if good { Ok(()) } else { Err(tag("InvalidTagValue", "values")) };
+            return if good { Ok(()) } else { Err(tag(own, "InvalidTagValue", "values")) };
         }
         (Rule::Minute, _) => {
             let refusal = Refusal::new(404, "InvalidFilterValue", "The specified FilterValue is not supported.");
             return if is_minute(value) { Ok(()) } else { Err(refusal) };
         }
-        (Rule::List(_) | Rule::Tags(_), Part::Whole | Part::Item(_) | Part::Key(_) | Part::Value(_)) => false,
+        (Rule::List(_) | Rule::Tags(..), Part::Whole | Part::Item(_) | Part::Key(_) | Part::Value(_)) => false,
     };
     if good { Ok(()) } else { refuse() }
 }
@@ -343,8 +343,8 @@ fn of(name: &str, (status, code, message): (u16, &str, &str)) -> Refusal {
     if message.is_empty() { Refusal::parameter(name) } else { Refusal::new(status, code, message) }
 }
 
-fn tag(code: &str, what: &str) -> Refusal {
-    Refusal::new(400, code, format!("The tag {what} are not valid."))
+fn tag(own: bool, code: &str, what: &str) -> Refusal {
+    if own { Refusal::new(400, code, format!("The tag {what} are not valid.")) } else { Refusal::parameter("Tag") }
 }
 
 fn is_web(value: &str) -> bool {

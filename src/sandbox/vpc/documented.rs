@@ -199,7 +199,7 @@ const ERRORS: &[Group] = &[
         ("InvalidTimeStamp.Format", "Specified time stamp or date value is not well formatted."),
         ("InvalidTimeStamp.Expired", "Specified time stamp or date value is expired."),
         ("SignatureNonceUsed", "Specified signature nonce was used already."),
-        ("SignatureDoesNotMatch", "Specified signature is not matched with our calculation."),
+        ("SignatureDoesNotMatch", "Specified signature is not matched with our calculation. server string to sign is:"),
         ("IncompleteSignature", "The request signature does not conform to Aliyun standards."),
         ("IllegalTimestamp", "The input parameter Timestamp is missing."),
         ("Throttling", "Request was denied due to request throttling."),

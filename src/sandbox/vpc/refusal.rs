@@ -105,8 +105,8 @@ refusals! {
     security_token_mismatched = 400 "InvalidSecurityToken.MismatchWithAccessKey" "Specified SecurityToken mismatch with the AccessKey.";
     /// The AccessKeyId does not exist.
     access_key_unknown = 404 "InvalidAccessKeyId.NotFound" "Specified access key is not found.";
-    /// The secret is another.
-    signature_mismatch = 400 "SignatureDoesNotMatch" "Specified signature is not matched with our calculation.";
+    /// The secret is another. The vendor's SDKs look for what follows the colon.
+    signature_mismatch = 400 "SignatureDoesNotMatch" "Specified signature is not matched with our calculation. server string to sign is:";
     /// The caller's clock is more than 15 minutes from ours.
     timestamp_expired = 400 "InvalidTimeStamp.Expired" "Specified time stamp or date value is expired.";
     /// The policy does not allow it.

@@ -7,7 +7,7 @@ use crate::cloud::classes::ACTIONS;
 const METADATA: &str = include_str!("../../../../tests/fixtures/vendor-metadata.json");
 
 /// Where we declare something else than the metadata, and why it is right: these may differ and no others.
-const DIFFERENCES: [(&str, &str); 6] = [
+const DIFFERENCES: [(&str, &str); 7] = [
     // Newer than the metadata.
     ("CreateForwardEntry", "DryRun"),
     // Bounds that only the prose has.
@@ -16,6 +16,7 @@ const DIFFERENCES: [(&str, &str); 6] = [
     ("DescribeNetworkInterfaces", "PageNumber"),
     ("DescribeNetworkInterfaces", "PageSize"),
     ("DescribeNetworkInterfaces", "NetworkInterfaceId"),
+    ("DescribeNetworkInterfaces", "Ipv6Address"),
 ];
 
 fn metadata() -> Value {
@@ -34,7 +35,7 @@ fn is_declared(rule: Rule, schema: &Value) -> bool {
         ("array", Rule::List(most)) => {
             schema["items"] == "string" && bound("maxItems").is_none_or(|bound| bound as usize == most)
         }
-        ("array", Rule::Tags(most)) => {
+        ("array", Rule::Tags(most, _)) => {
             schema["items"] == serde_json::json!(["Key", "Value"])
                 && bound("maxItems").is_none_or(|bound| bound as usize >= most)
         }
@@ -75,7 +76,7 @@ fn good(parameter: &Declared) -> (String, String) {
         Rule::Clamped => (name, "-7".to_owned()),
         Rule::OneOf(words, _) => (name, words[0].to_owned()),
         Rule::List(_) => (format!("{name}.1"), "a".to_owned()),
-        Rule::Tags(_) => (format!("{name}.1.Key"), "a".to_owned()),
+        Rule::Tags(..) => (format!("{name}.1.Key"), "a".to_owned()),
         Rule::Minute => (name, "2026-11-22T08:00Z".to_owned()),
     }
 }
@@ -103,7 +104,7 @@ fn bad(parameter: &Declared) -> Vec<(String, String)> {
             (format!("{name}.01"), "a".to_owned()),
             whole("a"),
         ],
-        Rule::Tags(most) => vec![
+        Rule::Tags(most, _) => vec![
             (format!("{name}.1.Key"), "acs:a".to_owned()),
             (format!("{name}.1.Value"), "http://a".to_owned()),
             (format!("{name}.{}.Key", most + 1), "a".to_owned()),
