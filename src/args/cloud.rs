@@ -43,6 +43,9 @@ pub(crate) struct CloudArgs {
     /// A script of what goes wrong with which request: a JSON list, explained below.
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
+    /// From when on nothing goes wrong any more, in milliseconds of the cloud's time.
+    #[arg(long, value_name = "MS")]
+    quiet_from: Option<u64>,
     /// The seed of all chance.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -221,6 +224,7 @@ impl TryFrom<CloudArgs> for http::Options {
             faults: faults.into_iter().map(|FaultRate { kind, rate }| (kind, rate)).collect(),
             plan,
             troubles,
+            quiet_from_ms: args.quiet_from,
             issuing: http::Issuing { role, life_s: key_life, ways, oidc_token, refusing },
             seed,
             speed: speed.get(),

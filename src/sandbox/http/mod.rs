@@ -73,6 +73,9 @@ pub struct Options {
     pub plan: Vec<Stroke>,
     /// What lasts for a while.
     pub troubles: Vec<Spell>,
+    /// From when on nothing goes wrong any more, in milliseconds of model time; faults, plan and troubles end and what is
+    /// stuck goes on.
+    pub quiet_from_ms: Option<u64>,
     /// How temporary keys are handed out.
     pub issuing: Issuing,
     /// The seed of all chance. Ignored where `state` has been saved before.
@@ -98,6 +101,7 @@ impl Default for Options {
             faults: Vec::new(),
             plan: Vec::new(),
             troubles: Vec::new(),
+            quiet_from_ms: None,
             issuing: Issuing::default(),
             seed: 0,
             speed: 1,
@@ -240,6 +244,7 @@ struct Room {
     nonces: gateway::Nonces,
     files: Files,
     speed: u64,
+    quiet_from_ms: Option<u64>,
     /// Model time when the clock's elapsed time was 0.
     began_ms: u64,
     failure: Option<Error>,
@@ -277,6 +282,7 @@ impl<C: Clock> Cloud<C> {
             nonces: gateway::Nonces::default(),
             files,
             speed: u64::from(options.speed.max(1)),
+            quiet_from_ms: options.quiet_from_ms,
             failure: None,
         };
         Ok(Self { clock, room: Mutex::new(room), asked: Notify::new(), failed: Notify::new() })
@@ -292,6 +298,7 @@ impl<C: Clock> Cloud<C> {
         let mut guard = self.lock();
         let room = &mut *guard;
         let now_ms = room.model_ms(&self.clock);
+        room.calm_down(now_ms);
         let region = room.vpc.world().region.clone();
         let checked = gateway::check(method, &parameters, self.clock.wall_ms(), &room.keys, &mut room.nonces)
             .and_then(|()| decode::request(&region, &parameters));
@@ -365,6 +372,14 @@ impl<C: Clock> Cloud<C> {
 impl Room {
     fn model_ms(&self, clock: &impl Clock) -> u64 {
         self.began_ms.saturating_add(clock.elapsed_ms().saturating_mul(self.speed))
+    }
+
+    /// Ends all faults when their time is over.
+    fn calm_down(&mut self, now_ms: u64) {
+        if self.quiet_from_ms.is_some_and(|from_ms| from_ms <= now_ms) {
+            self.quiet_from_ms = None;
+            self.vpc.calm(now_ms);
+        }
     }
 
     fn until_due(&self, clock: &impl Clock) -> Option<Duration> {
