@@ -18,14 +18,21 @@ use self::window::Window;
 use crate::machine::identity::{AllocationId, EntryId, Generation, TableId};
 use crate::machine::intent::Intent;
 
+/// The most calls at once on one table. The entries of a table are 100 by default, and eight calls of 50 ms create them in
+/// less than a second.
+pub const CALLS_MAX: u32 = 8;
+
 /// The first pause after a table said that it is busy; it doubles with each further time.
 const PAUSE_FIRST_MS: u64 = 200;
 
 /// The longest such pause.
 const PAUSE_LAST_MS: u64 = 10_000;
 
-/// Deletions that are looked at for each that may start.
+/// Deletions of an idle lane that are looked at in a step for those that may start.
 const CANDIDATES_MAX: usize = 8;
+
+/// The same while calls are under way.
+const CANDIDATES_BUSY_MAX: usize = 2;
 
 /// All lanes.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +46,7 @@ pub struct Lanes {
     now_ms: u64,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Lane {
     creations: BTreeSet<(AllocationId, Generation)>,
     deletions: BTreeSet<EntryId>,
@@ -201,7 +208,30 @@ impl Lanes {
     }
 }
 
+impl Default for Lane {
+    fn default() -> Self {
+        Self::of(Window::up_to(CALLS_MAX))
+    }
+}
+
 impl Lane {
+    const fn of(window: Window) -> Self {
+        Self {
+            creations: BTreeSet::new(),
+            deletions: BTreeSet::new(),
+            creating: 0,
+            deleting: 0,
+            window,
+            deleted: None,
+            deleted_last: false,
+            pauses: 0,
+            not_before_ms: 0,
+            started_ms: 0,
+            minds_pending: false,
+            pending: 0,
+        }
+    }
+
     const fn under_way(&self) -> u32 {
         self.creating.saturating_add(self.deleting)
     }
@@ -236,14 +266,17 @@ impl Lane {
             generation: *generation,
         };
         let deletion = |entry: &EntryId| Intent::Unbind { table: table.clone(), entry: entry.clone() };
+        let room = self.window.calls().saturating_sub(self.under_way());
+        // What is looked at is paid for at every step, so a lane that is at work looks at little: each end is a step.
+        let deletions_most = if self.under_way() == 0 { CANDIDATES_MAX } else { CANDIDATES_BUSY_MAX };
         let last = self.deleted.as_ref();
         let rest = self.deletions.iter().filter(|entry| last.is_none_or(|last| *entry > last));
         let again = self.deletions.iter().filter(|entry| last.is_some_and(|last| *entry <= last));
         let mut creations = self.creations.iter().filter(|_| may_create).map(creation);
         let may_delete = may_delete && self.may_delete();
-        let mut deletions = rest.chain(again).filter(|_| may_delete).map(deletion);
+        let mut deletions = rest.chain(again).filter(|_| may_delete).map(deletion).take(deletions_most);
         let mut deletes = !self.deleted_last;
-        let room = self.window.calls().saturating_sub(self.under_way());
+        let each = deletions_most.checked_div(usize::try_from(room).unwrap_or(1)).unwrap_or(0).max(1);
         let mut offers = Vec::new();
         for left in (0..room).rev() {
             let mut offer: Vec<Intent> = Vec::new();
@@ -252,7 +285,7 @@ impl Lane {
                     break;
                 }
                 if kind {
-                    offer.extend(deletions.by_ref().take(CANDIDATES_MAX));
+                    offer.extend(deletions.by_ref().take(each));
                 } else {
                     offer.extend(creations.next());
                 }

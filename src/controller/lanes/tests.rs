@@ -33,9 +33,16 @@ fn start_all(lanes: &mut Lanes, now_ms: u64) -> Vec<Intent> {
         .collect()
 }
 
+/// A lane that may learn to carry eight calls.
+fn eight() -> Lanes {
+    let mut lanes = Lanes::default();
+    lanes.lanes.insert(table(), Lane::of(Window::up_to(8)));
+    lanes
+}
+
 /// A lane that has learned to carry eight calls.
 fn wide() -> Lanes {
-    let mut lanes = Lanes::default();
+    let mut lanes = eight();
     for n in 0..60 {
         lanes.push(bind(n)).expect("for a lane");
         lanes.start(&table(), &bind(n));
@@ -47,7 +54,7 @@ fn wide() -> Lanes {
 
 #[test]
 fn one_call_at_a_time_at_first_and_by_turns() {
-    let mut lanes = Lanes::default();
+    let mut lanes = eight();
     for intent in [bind(2), bind(1), unbind("a"), unbind("b")] {
         lanes.push(intent).expect("for a lane");
     }

@@ -4,10 +4,6 @@
 //! busy halves it, once for all the calls of that round, and is not asked for as many again before a long run of good ones.
 //! Where even one call is too many the window turns into a gap between calls, learned in the same way.
 
-/// The most calls at once on one table. The entries of a table are 100 by default, and eight calls of 50 ms create them in
-/// less than a second.
-pub(super) const CALLS_MAX: u32 = 8;
-
 /// Calls that have to end well before more are tried than were once too many; it doubles with each failure, so that a table
 /// that never takes more costs few refusals.
 const PROBE_FIRST: u32 = 32;
@@ -29,6 +25,8 @@ const CALL: u32 = 1_000;
 pub(super) struct Window {
     /// In thousandths of a call.
     size: u32,
+    /// The most calls that are ever tried.
+    most: u32,
     /// What was not too many so far.
     ceiling: u32,
     /// Calls under way when it was halved: how these end says nothing new.
@@ -40,13 +38,12 @@ pub(super) struct Window {
     good_ms: Option<u64>,
 }
 
-impl Default for Window {
-    fn default() -> Self {
-        Self { size: CALL, ceiling: CALLS_MAX, deaf: 0, good: 0, probe_after: PROBE_FIRST, gap_ms: 0, good_ms: None }
-    }
-}
-
 impl Window {
+    /// One call, and at most so many.
+    pub(super) const fn up_to(most: u32) -> Self {
+        Self { size: CALL, most, ceiling: most, deaf: 0, good: 0, probe_after: PROBE_FIRST, gap_ms: 0, good_ms: None }
+    }
+
     /// How many calls may be under way at once.
     pub(super) const fn calls(&self) -> u32 {
         self.size / CALL
@@ -89,7 +86,7 @@ impl Window {
             self.size = (self.size / 2).max(CALL);
             self.deaf = others;
         }
-        if self.gap_ms > 0 || self.ceiling < CALLS_MAX {
+        if self.gap_ms > 0 || self.ceiling < self.most {
             self.probe_after = self.probe_after.saturating_mul(2).min(PROBE_LAST);
         }
     }
@@ -99,7 +96,7 @@ impl Window {
         if self.gap_ms > 0 {
             let shorter = self.gap_ms.saturating_mul(3) / 4;
             self.gap_ms = if shorter < GAP_MIN_MS { 0 } else { shorter };
-        } else if self.ceiling < CALLS_MAX {
+        } else if self.ceiling < self.most {
             self.ceiling = self.ceiling.saturating_add(1);
         }
     }
@@ -116,9 +113,9 @@ mod tests {
 
     #[test]
     fn it_begins_at_one_and_widens_by_one_a_round() {
-        let mut window = Window::default();
+        let mut window = Window::up_to(8);
         let mut rounds = vec![window.calls()];
-        for _ in 1..CALLS_MAX {
+        for _ in 1..8 {
             let calls = window.calls();
             run(&mut window, calls);
             rounds.push(window.calls());
@@ -126,12 +123,12 @@ mod tests {
         // The part of a round is a little less than a whole one once the window has grown within it.
         assert!(rounds.windows(2).all(|pair| pair[1] - pair[0] <= 1), "{rounds:?}");
         run(&mut window, 40);
-        assert_eq!(window.calls(), CALLS_MAX);
+        assert_eq!(window.calls(), 8);
     }
 
     #[test]
     fn one_round_halves_it_once_and_what_was_too_many_is_not_tried_again_soon() {
-        let mut window = Window::default();
+        let mut window = Window::up_to(8);
         run(&mut window, 60);
         assert_eq!(window.calls(), 8);
         for others in (0..8).rev() {
@@ -153,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_table_that_takes_one_call_and_then_none_for_a_while_is_asked_after_that_while() {
-        let mut window = Window::default();
+        let mut window = Window::up_to(8);
         let (mut now_ms, mut calls, mut open_ms) = (0, 0, 0);
         for _ in 0..200 {
             let mut waited = None;
