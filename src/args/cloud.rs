@@ -330,6 +330,8 @@ mod tests {
             "203.0.113.2=172.16.0.9",
             "--no-keys",
             "3..4",
+            "--no-keys",
+            "7..",
             "--metadata",
             "hardened",
         ])
@@ -340,7 +342,7 @@ mod tests {
         assert!(options.world.gateways[0].eips[0].snat);
         assert_eq!(
             (options.by_hand.len(), options.issuing.refusing, options.issuing.ways),
-            (1, vec![3..4], http::Ways::Hardened)
+            (1, vec![3..4, 7..u64::MAX], http::Ways::Hardened)
         );
     }
 

@@ -18,9 +18,9 @@ use self::window::Window;
 use crate::machine::identity::{AllocationId, EntryId, Generation, TableId};
 use crate::machine::intent::Intent;
 
-/// The most calls at once on one table. The entries of a table are 100 by default, and eight calls of 50 ms create them in
-/// less than a second.
-pub const CALLS_MAX: u32 = 8;
+/// The most calls at once on one table. Lanes can learn to carry more; the limit of calls under way that the whole keeps is
+/// still one a table.
+pub const CALLS_MAX: u32 = 1;
 
 /// The first pause after a table said that it is busy; it doubles with each further time.
 const PAUSE_FIRST_MS: u64 = 200;

@@ -1,6 +1,6 @@
 //! The whole controller over the models of cluster and cloud, in virtual time and without a runtime: whoever owns the stage
 //! says what happens, and every run of one seed is the same. Shared by a test and a bench.
-#![allow(dead_code, reason = "each who shares it takes what it needs")]
+#![allow(dead_code, unreachable_pub, reason = "each who shares it takes what it needs")]
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

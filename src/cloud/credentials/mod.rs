@@ -158,7 +158,7 @@ pub enum CredentialError {
     },
     /// A temporary key has ended and no newer one is there.
     #[error("the temporary access key ended and could not be renewed")]
-    Ended(#[source] Arc<CredentialError>),
+    Ended(#[source] Arc<Self>),
     /// The newest temporary key to be had has ended already.
     #[error("{0} holds a temporary access key that has ended already")]
     Stale(&'static str),
