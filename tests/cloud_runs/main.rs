@@ -167,8 +167,10 @@ fn judge(seed: u64, stage: &Stage) -> BTreeMap<&'static str, u64> {
         }
     }
     let twice: Vec<_> = created.iter().filter(|(token, times)| **times > 1 && !by_hand.contains(*token)).collect();
-    assert!(twice.is_empty(), "seed {seed}: a second effect of {twice:?}");
     let vpc = stage.vpc.borrow();
+    // What the cloud has forgotten it does again: a late request may land after its token's lifetime.
+    let forgotten = usize::try_from(vpc.happened(Incident::SecondExecution)).unwrap();
+    assert!(twice.len() <= forgotten, "seed {seed}: a second effect of {twice:?}, {forgotten} of them forgotten");
     assert!(foreign.iter().all(|entry| vpc.entry(entry).is_some()), "seed {seed}: somebody else's entry went");
 
     let mut state = State::default();
