@@ -54,6 +54,7 @@ impl State {
             items,
             phase: Phase::Live,
             claim: if claimed { Claim::Written(self.seq) } else { Claim::Absent },
+            claimed: claimed.then_some(self.seq),
             claim_uid: strange.map(|strange| (strange.uid, self.seq)),
             claim_deleting: false,
             revision: self.seq,
@@ -152,7 +153,7 @@ impl State {
         if matches!(allocation.phase, Phase::Releasing { .. }) {
             return Err("the allocation is being released already");
         }
-        let unsent = allocation.claim != Claim::Written(allocation.revision);
+        let unsent = allocation.claimed != Some(allocation.revision);
         allocation.phase = Phase::Releasing { since: seq, reason };
         self.settle_unsent(id, unsent);
         Ok(())
@@ -164,7 +165,7 @@ impl State {
         if allocation.phase != Phase::Live {
             return Err("the allocation is not live");
         }
-        let unsent = allocation.claim != Claim::Written(allocation.revision);
+        let unsent = allocation.claimed != Some(allocation.revision);
         allocation.phase = Phase::Rebinding { since: seq };
         self.settle_unsent(id, unsent);
         Ok(())
@@ -262,7 +263,7 @@ impl State {
         let added = body.added.iter().map(|item| self.new_item(item, Origin::Decided)).collect::<Option<Vec<_>>>();
         let added = added.ok_or("an item's protocol is unknown")?;
         let allocation = self.allocations.get_mut(&id).ok_or("the allocation is not known")?;
-        let sent = allocation.claim == Claim::Written(allocation.revision);
+        let sent = allocation.claimed == Some(allocation.revision);
         let mut gone = Vec::new();
         for item in &mut allocation.items {
             let named = |(internal, protocol): &(u16, u8)| {

@@ -187,7 +187,7 @@ impl State {
         for id in std::mem::take(&mut self.unsettled) {
             let seq = self.seq;
             if let Some(allocation) = self.allocations.get_mut(&id) {
-                let sent = allocation.claim == Claim::Written(allocation.revision);
+                let sent = allocation.claimed == Some(allocation.revision);
                 for item in &mut allocation.items {
                     if sent && item.entry == Entry::Planned {
                         item.touched = true;

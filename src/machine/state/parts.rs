@@ -190,6 +190,8 @@ pub struct Allocation {
     pub(crate) items: Vec<Item>,
     pub(crate) phase: Phase,
     pub(crate) claim: Claim,
+    /// The last content that was in a claim, whatever became of the claim: creations of it may have been sent.
+    pub(crate) claimed: Option<u64>,
     /// UID of the PodDNAT, and the event that told it.
     pub(crate) claim_uid: Option<(Box<str>, u64)>,
     /// Somebody asked the API server to delete the claim.

@@ -241,6 +241,8 @@ impl State {
     pub(super) fn table_opened(&mut self, id: &TableId) {
         let table = self.tables.or_default(id.clone());
         table.open = true;
+        // Also where the term began without knowing the table.
+        table.watch_until_ms = table.watch_until_ms.max(self.machine_ms.saturating_add(LATE_EFFECT_HORIZON_MS));
         let strays = table.entries.iter().filter(|(_, listed)| matches!(listed, Listed::Stray(_)));
         let subjects: Vec<_> = strays.map(|(entry, _)| Subject::Stray(id.clone(), entry.clone())).collect();
         self.worklist.extend(subjects);
