@@ -169,6 +169,8 @@ impl World {
             }
         } else {
             self.disturb();
+            // What a fault made a controller put out leaves before time passes.
+            self.collect();
             match self.dice.draw(100) {
                 0..40 => self.poll_some(),
                 40..55 => self.sync_some(),
