@@ -3,8 +3,26 @@
 //! [`poddnat`] and [`pod`] are the wire shapes: pure, without any client, so that the simulated cluster keeps exactly
 //! what an API server would.
 
+#[cfg(feature = "adapters")]
+pub mod api;
+#[cfg(feature = "adapters")]
+mod classes;
+#[cfg(feature = "adapters")]
+pub mod client;
+#[cfg(feature = "adapters")]
+pub mod lease;
+#[cfg(feature = "adapters")]
+mod list;
 pub mod pod;
 pub mod poddnat;
+#[cfg(feature = "adapters")]
+mod publish;
+#[cfg(feature = "adapters")]
+mod view;
+#[cfg(feature = "adapters")]
+pub mod watch;
+#[cfg(feature = "adapters")]
+mod wire;
 
 /// A moment as the API server writes it in `creationTimestamp`: RFC 3339, UTC, whole seconds.
 ///
