@@ -61,6 +61,8 @@ func main() {
 
 // runKwok is what cmd/kwok of the module does: its flags for logging and configuration files are read before its command exists.
 func runKwok() int {
+	// Packages of Kubernetes put a flag "version" there that is no bool, and the command would stumble over it.
+	pflag.CommandLine = pflag.NewFlagSet("kwok", pflag.ContinueOnError)
 	flags := pflag.NewFlagSet("global", pflag.ContinueOnError)
 	flags.ParseErrorsAllowlist.UnknownFlags = true
 	flags.SetOutput(io.Discard)
