@@ -1,8 +1,10 @@
 //! The adapter to Kubernetes. It encodes, sends and decodes, and decides nothing.
 //!
 //! [`poddnat`] and [`pod`] are the wire shapes: pure, without any client, so that the simulated cluster keeps exactly
-//! what an API server would. `crd` is the definition that is generated from them.
+//! what an API server would. `crd` is the definition that is generated from them; [`access`] lists
+//! all that is asked of an API server.
 
+pub mod access;
 #[cfg(feature = "adapters")]
 pub mod crd;
 pub mod pod;
