@@ -42,6 +42,8 @@ pub(crate) enum Command {
     /// three EIPs. Prints the address that it listens on. Ctrl-C ends it.
     #[command(after_long_help = cloud::explained())]
     Cloud(Box<CloudArgs>),
+    /// Print the CustomResourceDefinition of the PodDNAT as YAML.
+    Crd,
 }
 
 #[derive(Args, Debug)]

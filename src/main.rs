@@ -2,10 +2,12 @@
 
 mod args;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+use natgw::cluster::crd;
 use natgw::sandbox::{http, live};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
@@ -40,9 +42,15 @@ fn run(command: Command) -> Result<()> {
             Command::Cloud(args) => {
                 http::serve((*args).try_into()?, |address| println!("listening on http://{address}"), asked).await?;
             }
+            Command::Crd => print(&crd::yaml()?)?,
         }
         Ok(())
     })
+}
+
+/// Writes to the standard output; an output that was closed early is no reason to panic.
+fn print(text: &str) -> Result<()> {
+    std::io::stdout().lock().write_all(text.as_bytes()).context("the output cannot be written")
 }
 
 /// Ends with SIGINT or SIGTERM.

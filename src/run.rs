@@ -155,11 +155,13 @@ fn start(history: History, configuration: &Configuration, uid: &str, clock: Cloc
     Start { identity, history, configuration: configuration.for_step(uid), clock }
 }
 
-/// Who this process is in the lock: as client-go has it, the machine's name, which is the pod's, and something that no
-/// other process has.
-pub(crate) fn holder() -> String {
-    let system = rustix::system::uname();
-    format!("{}_{}", system.nodename().to_string_lossy(), entropy::fresh())
+/// Who this process is in the lock: as client-go has it, the pod's name (`POD_NAME`, else the machine's, which is the same
+/// in a pod) and something that no other process has.
+#[expect(clippy::disallowed_methods, reason = "a name for people, which nothing depends on")]
+fn holder() -> String {
+    let named = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty());
+    let name = named.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    format!("{name}_{}", entropy::fresh())
 }
 
 fn cloud(configuration: &Configuration) -> Result<AliyunCloud, Error> {
