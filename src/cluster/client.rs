@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use super::api::{Api, ConnectError, Failure, Fence, Timeouts};
 use super::crd::Examined;
 use super::list::{Listed, Resource, list};
+use super::pod::{PodStatus, STATUS_ANNOTATION};
 use super::poddnat::{PodDnat, claim_of};
 use super::view::{Shown, View};
 use super::watch::{ClusterWatch, asks};
@@ -121,6 +123,19 @@ impl KubeCluster {
     pub async fn poddnats(&self) -> Result<Vec<PodDnat>, ClusterError> {
         let claims = list::<ClaimObject>(&self.api, &Resource::claims()).await.map_err(|failure| failure.of("list"))?;
         Ok(claims.items.into_iter().map(PodDnat::from).collect())
+    }
+
+    /// The pods that carry a word of ours, with address and word, for whoever shows them.
+    ///
+    /// # Errors
+    /// Fails when they cannot be read.
+    pub async fn pods_said(&self) -> Result<Vec<(PodKey, Option<Ipv4Addr>, PodStatus)>, ClusterError> {
+        let pods = list::<PodObject>(&self.api, &Resource::pods()).await.map_err(|failure| failure.of("list"))?;
+        let said = |pod: &PodObject| {
+            let status = pod.metadata.annotations.as_ref()?.get(STATUS_ANNOTATION)?;
+            Some((pod.meta().key(), pod.ip(), serde_json::from_str(status).ok()?))
+        };
+        Ok(pods.items.iter().filter_map(said).collect())
     }
 
     pub(super) async fn list_all_pods(&self) -> Result<Vec<PodSeen>, Failure> {

@@ -230,7 +230,7 @@ impl PodObject {
         Some((api_version, kind, name, uid))
     }
 
-    fn ip(&self) -> Option<Ipv4Addr> {
+    pub(super) fn ip(&self) -> Option<Ipv4Addr> {
         let all = std::iter::once(&self.status.ip).chain(self.status.ips.iter().map(|ip| &ip.ip));
         all.filter_map(|text| text.parse().ok()).next()
     }
