@@ -81,7 +81,7 @@ async fn open(folder: &Folder, cluster: &KubeCluster) -> Result<History, Error> 
     }
     for seen in claims {
         let allocation = seen.claim.as_ref().map(|claim| AllocationId::from(claim.allocation));
-        if !allocation.is_some_and(|id| history.state.allocation(id).is_some()) {
+        if allocation.is_none_or(|id| history.state.allocation(id).is_none()) {
             return Err(Error::Foreign(format!("the PodDNAT {}/{}", seen.namespace, seen.name)));
         }
     }
