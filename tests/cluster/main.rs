@@ -14,10 +14,14 @@ mod control_plane;
 #[path = "../sandbox/evidence.rs"]
 mod evidence;
 mod exposure;
+mod faults;
+mod leaders;
 mod mappings;
+mod okg;
 mod on_itself;
 mod programs;
 mod proxy;
+mod rbac;
 mod workloads;
 mod world;
 
@@ -84,20 +88,26 @@ fn main() -> ExitCode {
     // Cases share nodes, leases and two cores.
     arguments.test_threads = Some(1);
     let stage = Arc::new(Stage::default());
-    let cases = [on_itself::CASES].concat();
+    let cases = [on_itself::CASES, mappings::CASES, okg::CASES, leaders::CASES, faults::CASES, rbac::CASES].concat();
     let tier = tier();
     let trials = cases.into_iter().map(|case| {
         let stage = Arc::clone(&stage);
         let trial = Trial::ignorable_test(case.name, move || stage.run(&case));
-        trial.with_ignored_flag(case.tier > tier && !arguments.ignored)
+        trial.with_ignored_flag(case.tier > tier)
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     drop(stage);
     conclusion.exit_code()
 }
 
+/// A number that the tester gave.
+pub fn asked_number(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
+}
+
 /// As the tester asks.
-fn tier() -> Tier {
+pub fn tier() -> Tier {
     let says = |name, value| std::env::var(name).is_ok_and(|said| said == value);
     if says("NATGW_TIER", "ci") || in_ci() { Tier::Full } else { Tier::Short }
 }
