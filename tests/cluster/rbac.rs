@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -137,18 +137,14 @@ fn the_charts_roles_are_enough_and_each_line_is_needed(plane: &ControlPlane) {
     let every: Vec<_> = all.iter().collect();
     let kubeconfig = account(&world, &every, &proxy);
 
-    let mut refused = Refused { proxy: &proxy, from: 0 };
-    exercise(&world, &namespace, &kubeconfig, &mut refused);
-    assert_eq!(refused.since(), [""; 0], "with all that the chart gives");
+    assert_eq!(exercise(&world, &namespace, &kubeconfig, &proxy), [""; 0], "with all that the chart gives");
 
     let mut needless = Vec::new();
     let began = Instant::now();
     for without in &all {
         let rest: Vec<_> = all.iter().filter(|permission| *permission != without).collect();
         grant(&world, &rest, Some(without));
-        refused.from = proxy.asked().len();
-        exercise(&world, &namespace, &kubeconfig, &mut refused);
-        if refused.since().is_empty() {
+        if exercise(&world, &namespace, &kubeconfig, &proxy).is_empty() {
             needless.push(without.to_string());
         }
     }
@@ -160,55 +156,53 @@ fn the_charts_roles_are_enough_and_each_line_is_needed(plane: &ControlPlane) {
     world.end(vec![replica]);
 }
 
-/// What the API server refused natgw since a moment.
-struct Refused<'a> {
-    proxy: &'a Proxy,
-    from: usize,
-}
-
-impl Refused<'_> {
-    fn since(&self) -> Vec<String> {
-        let asked = self.proxy.asked();
-        let refused = asked.iter().skip(self.from).filter(|asked| asked.status == 403);
-        refused.map(|asked| format!("{} {}", asked.method, asked.path)).collect()
-    }
-}
-
-/// Everything that natgw does for a pod, from nothing to nothing; ends early where something is refused.
-fn exercise(world: &World<'_>, namespace: &Namespace<'_>, kubeconfig: &std::path::Path, refused: &mut Refused<'_>) {
+/// Lets natgw do everything that it does for a pod, from nothing to nothing, and gives what it was refused on the way. Ends
+/// with the first refusal.
+fn exercise(world: &World<'_>, namespace: &Namespace<'_>, kubeconfig: &Path, proxy: &Proxy) -> Vec<String> {
     if world.api.find(LEASE).is_some() {
         world.api.delete(LEASE, &json!({})).unwrap();
     }
+    let from = proxy.asked().len();
+    let refused = || {
+        let asked = proxy.asked();
+        let refused = asked.iter().skip(from).filter(|asked| asked.status == 403);
+        refused.map(|asked| format!("{} {}", asked.method, asked.path)).collect::<Vec<_>>()
+    };
     let mut replica = world.replica_of("a", kubeconfig);
     let mut pod = pod_on("node-j", "game", "80");
     pod["spec"]["readinessGates"] = json!([{ "conditionType": GATE }]);
     namespace.create("pods", &pod);
     let path = format!("{}/game", namespace.path("pods"));
-    // A replica that cannot do its work may also end.
     eventually("answer of the API server", PATIENCE, || {
         let ready = condition(&world.api.get(&path).unwrap(), GATE) == Some("True") && has_event(world, namespace);
-        is(ready || !refused.since().is_empty() || !replica.is_alive(), "neither ready nor refused")
+        is(ready || !refused().is_empty() || !replica.is_alive(), replica.said().last())
     });
-    if refused.since().is_empty() {
+    if refused().is_empty() && replica.is_alive() {
         namespace.delete("pods", "game", &json!({ "gracePeriodSeconds": 0 }));
         eventually("end of the mapping", PATIENCE, || {
-            is(namespace.poddnats().is_empty() || !refused.since().is_empty(), "it is still there")
+            is(namespace.poddnats().is_empty() || !refused().is_empty() || !replica.is_alive(), replica.said().last())
         });
     }
+    let mut refusals = refused();
+    if !replica.is_alive() {
+        refusals.push("it ended".to_owned());
+    }
     replica.kill();
-    let objects = namespace.path("alibabacloud.com/v1beta1/poddnats");
+    clean(world, namespace);
+    refusals
+}
+
+/// Removes what an exercise has left.
+fn clean(world: &World<'_>, namespace: &Namespace<'_>) {
+    let force = json!({ "gracePeriodSeconds": 0 });
+    world.api.delete(&format!("{}/game", namespace.path("pods")), &force).ok();
     for object in namespace.poddnats() {
-        let path = format!("{objects}/{}", text(&object["metadata"]["name"]));
+        let path =
+            format!("{}/{}", namespace.path("alibabacloud.com/v1beta1/poddnats"), text(&object["metadata"]["name"]));
         world.api.patch(&path, &json!({ "metadata": { "finalizers": [] } })).ok();
         world.api.delete(&path, &json!({})).ok();
     }
-    world.api.delete(&path, &json!({ "gracePeriodSeconds": 0 })).ok();
-    for event in world.api.list(&namespace.path("events")) {
-        world
-            .api
-            .delete(&format!("{}/{}", namespace.path("events"), text(&event["metadata"]["name"])), &json!({}))
-            .ok();
-    }
+    world.api.delete(&namespace.path("events"), &json!({})).unwrap();
     eventually("clean namespace", PATIENCE, || {
         let left = namespace.pods().len() + namespace.poddnats().len();
         is(left == 0, left)
