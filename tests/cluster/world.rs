@@ -166,7 +166,7 @@ impl<'p> World<'p> {
 
     /// Ends everything that tests made, waits until natgw has cleaned up, and checks that nothing was done twice.
     pub fn end(self, replicas: Vec<Replica>) {
-        end_namespaces(&self.api);
+        empty_namespaces(&self.api);
         self.await_nothing_left();
         if !replicas.is_empty() {
             evidence::assert_each_item_once(&self.ledger());
@@ -445,6 +445,32 @@ pub fn install_crd(plane: &ControlPlane) {
     });
 }
 
+/// Removes workloads and pods of the tests' namespaces, and then, whenever that ends, the namespaces.
+fn empty_namespaces(api: &Api) {
+    let namespaces = api.list(&format!("/api/v1/namespaces?labelSelector={LABEL}"));
+    let paths: Vec<_> = namespaces
+        .iter()
+        .flat_map(|namespace| {
+            let name = text(&namespace["metadata"]["name"]);
+            let workloads = ["deployments", "statefulsets", "replicasets"];
+            let workloads = workloads.map(|kind| format!("/apis/apps/v1/namespaces/{name}/{kind}"));
+            workloads.into_iter().chain([format!("/api/v1/namespaces/{name}/pods")])
+        })
+        .collect();
+    let force = json!({ "propagationPolicy": "Background", "gracePeriodSeconds": 0 });
+    eventually("end of workloads and pods", PATIENCE, || {
+        // What is being created while its owner goes comes once more.
+        paths.iter().for_each(|path| drop(api.delete(path, &force).unwrap()));
+        let left: usize = paths.iter().map(|path| api.list(path).len()).sum();
+        is(left == 0, left)
+    });
+    for namespace in namespaces {
+        // It may be on its way already.
+        api.delete(&format!("/api/v1/namespaces/{}", text(&namespace["metadata"]["name"])), &propagation("Background"))
+            .ok();
+    }
+}
+
 /// Ends the namespaces of tests, and waits until they are gone.
 pub fn end_namespaces(api: &Api) {
     let path = format!("/api/v1/namespaces?labelSelector={LABEL}");
@@ -461,16 +487,15 @@ pub fn end_namespaces(api: &Api) {
 
 /// Removes by force what a test that failed left behind.
 fn sweep(api: &Api) {
-    if api.find(PODDNATS).is_some() {
-        for object in api.list(PODDNATS) {
-            let (namespace, name) = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
-            let path = format!("/apis/alibabacloud.com/v1beta1/namespaces/{namespace}/poddnats/{name}");
-            // Whoever goes meanwhile is gone.
-            api.patch(&path, &json!({ "metadata": { "finalizers": [] } })).ok();
-            api.delete(&path, &propagation("Background")).ok();
-        }
+    empty_namespaces(api);
+    let left = api.find(PODDNATS).and_then(|list| list["items"].as_array().cloned()).unwrap_or_default();
+    for object in left {
+        let (namespace, name) = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
+        let path = format!("/apis/alibabacloud.com/v1beta1/namespaces/{namespace}/poddnats/{name}");
+        // Whoever goes meanwhile is gone.
+        api.patch(&path, &json!({ "metadata": { "finalizers": [] } })).ok();
+        api.delete(&path, &propagation("Background")).ok();
     }
-    end_namespaces(api);
     if api.find(LEASE).is_some() {
         api.delete(LEASE, &json!({})).unwrap();
     }
