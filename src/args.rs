@@ -77,6 +77,10 @@ pub(crate) struct SandboxArgs {
     /// The controller's configuration; without it all gateways of the simulated cloud, ports 512 to 1024.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A real cluster instead of a simulated one: only the cloud is simulated. It has to be nobody else's, and manifests are
+    /// applied to it as usual, with kubectl.
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
+    kubeconfig: Option<PathBuf>,
     /// The folder that keeps journal, cluster and cloud from one start to the next; without it a new temporary one, which
     /// stays.
     #[arg(long, value_name = "DIR")]
@@ -107,9 +111,10 @@ pub(crate) struct SandboxArgs {
 
 impl From<SandboxArgs> for live::Options {
     fn from(args: SandboxArgs) -> Self {
-        let SandboxArgs { manifests, config, journal, cloud, entry_quota, speed, settle, output, verbose, announce } =
-            args;
-        Self { manifests, config, folder: journal, cloud, entry_quota, speed, settle, output, verbose, announce }
+        let SandboxArgs { manifests, config, kubeconfig, journal, cloud, entry_quota, speed, .. } = args;
+        let SandboxArgs { settle, output, verbose, announce, .. } = args;
+        let folder = journal;
+        Self { manifests, config, kubeconfig, folder, cloud, entry_quota, speed, settle, output, verbose, announce }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The cluster port over a real API server: reading. Writing is in [`super::publish`], the lock in [`super::lease`].
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +11,9 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::api::{Api, ConnectError, Failure, Fence, Timeouts};
+use super::crd::Examined;
 use super::list::{Listed, Resource, list};
+use super::pod::{PodStatus, STATUS_ANNOTATION};
 use super::poddnat::{PodDnat, claim_of};
 use super::view::{Shown, View};
 use super::watch::{ClusterWatch, asks};
@@ -60,8 +63,8 @@ pub struct KubeCluster {
     pub(super) lock: RefCell<Option<super::lease::LeaseObject>>,
     /// PodDNATs as they were read or written last, in order of name.
     recent: RefCell<BTreeMap<PodKey, PodDnat>>,
-    /// The status of PodDNATs is written through its subresource.
-    pub(super) status_subresource: Cell<bool>,
+    /// What the served definition does with what is written.
+    pub(super) definition: RefCell<Examined>,
 }
 
 impl KubeCluster {
@@ -80,7 +83,7 @@ impl KubeCluster {
             lease: (format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"), lease_name),
             lock: RefCell::default(),
             recent: RefCell::default(),
-            status_subresource: Cell::new(true),
+            definition: RefCell::new(Examined { status_subresource: true, ..Examined::default() }),
         })
     }
 
@@ -107,9 +110,10 @@ impl KubeCluster {
         found(self.api.get(CRD).await).map_err(|failure| failure.of("read_crd"))
     }
 
-    /// Where the status of PodDNATs is no subresource, it is written as a part of the object.
-    pub fn set_status_subresource(&self, exists: bool) {
-        self.status_subresource.set(exists);
+    /// PodDNATs are written as this definition takes them: without what it would prune or refuse of what is ours, and with
+    /// the status as a part of the object where it is no subresource.
+    pub fn write_as(&self, definition: Examined) {
+        self.definition.replace(definition);
     }
 
     /// All PodDNATs as objects, for whoever shows them.
@@ -119,6 +123,19 @@ impl KubeCluster {
     pub async fn poddnats(&self) -> Result<Vec<PodDnat>, ClusterError> {
         let claims = list::<ClaimObject>(&self.api, &Resource::claims()).await.map_err(|failure| failure.of("list"))?;
         Ok(claims.items.into_iter().map(PodDnat::from).collect())
+    }
+
+    /// The pods that carry a word of ours, with address and word, for whoever shows them.
+    ///
+    /// # Errors
+    /// Fails when they cannot be read.
+    pub async fn pods_said(&self) -> Result<Vec<(PodKey, Option<Ipv4Addr>, PodStatus)>, ClusterError> {
+        let pods = list::<PodObject>(&self.api, &Resource::pods()).await.map_err(|failure| failure.of("list"))?;
+        let said = |pod: &PodObject| {
+            let status = pod.metadata.annotations.as_ref()?.get(STATUS_ANNOTATION)?;
+            Some((pod.meta().key(), pod.ip(), serde_json::from_str(status).ok()?))
+        };
+        Ok(pods.items.iter().filter_map(said).collect())
     }
 
     pub(super) async fn list_all_pods(&self) -> Result<Vec<PodSeen>, Failure> {

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{Content, Failure};
 use super::client::{KubeCluster, found, no_lock};
+use super::list::{Resource, list};
+use crate::machine::identity::PodKey;
 use crate::ports::cluster::{ClusterError, ClusterErrorClass, Lease, LeaseRecord};
 
 /// The annotation with the term.
@@ -41,6 +43,8 @@ struct LeaseMetadata {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,
     name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    namespace: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     resource_version: String,
 }
@@ -99,6 +103,19 @@ impl Lease for KubeCluster {
                 Err(error)
             }
         }
+    }
+}
+
+impl KubeCluster {
+    /// Every lock of natgw's in the cluster, whatever its name, by Namespace and name.
+    ///
+    /// # Errors
+    /// Fails when the Leases of all Namespaces cannot be read: natgw itself never needs to.
+    pub async fn locks(&self) -> Result<Vec<(PodKey, LeaseRecord)>, ClusterError> {
+        let leases = list::<LeaseObject>(&self.api, &Resource::locks()).await.map_err(|failure| failure.of("list"))?;
+        let ours = leases.items.iter().filter(|lease| lease.metadata.annotations.contains_key(TERM_ANNOTATION));
+        let key = |lease: &LeaseObject| PodKey::new(lease.metadata.namespace.as_str(), lease.metadata.name.as_str());
+        Ok(ours.map(|lease| (key(lease), record_of(lease))).collect())
     }
 }
 

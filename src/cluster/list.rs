@@ -5,8 +5,10 @@
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
+
 use super::api::{Api, Failure};
-use super::wire::{Page, PageMetadata, Watched};
+use super::wire::{Page, PageMetadata};
 use crate::ports::cluster::ClusterErrorClass;
 
 /// Objects on a page: client-go's default.
@@ -44,6 +46,10 @@ impl Resource {
 
     pub(super) fn namespaces() -> Self {
         Self { path: "/api/v1/namespaces".to_owned(), selector: None }
+    }
+
+    pub(super) fn locks() -> Self {
+        Self { path: "/apis/coordination.k8s.io/v1/leases".to_owned(), selector: None }
     }
 
     pub(super) fn virtual_nodes() -> Self {
@@ -88,7 +94,7 @@ pub(super) struct Listed<T> {
 }
 
 /// Reads a whole list.
-pub(super) async fn list<T: Watched>(api: &Api, resource: &Resource) -> Result<Listed<T>, Failure> {
+pub(super) async fn list<T: DeserializeOwned>(api: &Api, resource: &Resource) -> Result<Listed<T>, Failure> {
     let (mut items, mut token, mut restarts) = (Vec::new(), String::new(), 0);
     for _ in 0..PAGES_MAX {
         let page: Page<T> = match api.page(&resource.page(&token)).await {

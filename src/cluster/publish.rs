@@ -74,7 +74,8 @@ impl Cluster for KubeCluster {
 
 impl KubeCluster {
     async fn create(&self, mapping: &Mapping) -> Result<ClaimFound, Failure> {
-        let object = poddnat::encode(mapping, self.owner_of(mapping).await?);
+        let mut object = poddnat::encode(mapping, self.owner_of(mapping).await?);
+        self.fit(&mut object);
         let path = claims_path(&mapping.key);
         let created: ClaimObject = self.api.write(Method::POST, &path, Content::Json, &object).await?;
         Ok(self.taken(&mapping.key, created))
@@ -84,6 +85,7 @@ impl KubeCluster {
         let before = self.standing(&mapping.key, &found.uid, &found.resource_version).await?;
         let mut object = before.clone();
         poddnat::rewrite(&mut object, mapping, self.owner_of(mapping).await?);
+        self.fit(&mut object);
         if object == before {
             self.written(&mapping.key, before);
             return Ok(found.clone());
@@ -95,16 +97,18 @@ impl KubeCluster {
     async fn put_status(&self, publication: &Publication, found: &ClaimFound) -> Result<(), Failure> {
         let key = &publication.key;
         let before = self.standing(key, &found.uid, &found.resource_version).await?;
-        let status = encode_status(publication, &before.status, &self.now());
-        if status == before.status {
+        let mut object = before.clone();
+        object.status = encode_status(publication, &before.status, &self.now());
+        self.fit(&mut object);
+        if object == before {
             self.written(key, before);
             return Ok(());
         }
         let mut path = claim_path(key);
-        if self.status_subresource.get() {
+        if self.definition.borrow().status_subresource {
             path.push_str("/status");
         }
-        let written = self.put(&path, PodDnat { status, ..before }).await?;
+        let written = self.put(&path, object).await?;
         self.taken(key, written);
         Ok(())
     }
@@ -119,6 +123,20 @@ impl KubeCluster {
     async fn put(&self, path: &str, mut object: PodDnat) -> Result<ClaimObject, Failure> {
         (object.api_version, object.kind) = (API_VERSION.to_owned(), KIND.to_owned());
         self.api.write(Method::PUT, path, Content::Json, &object).await
+    }
+
+    /// Leaves out what of ours the served definition does not take. What the original documents is never left out.
+    fn fit(&self, object: &mut PodDnat) {
+        let definition = self.definition.borrow();
+        if !definition.keeps("status.conditions") {
+            object.status.conditions.clear();
+        }
+        if !definition.keeps("status.externalAddress") {
+            object.status.external_address = None;
+        }
+        if !definition.keeps("spec.portMapping[].protocol") {
+            object.spec.port_mapping.iter_mut().for_each(|port| port.protocol = None);
+        }
     }
 
     fn taken(&self, key: &PodKey, object: ClaimObject) -> ClaimFound {
@@ -247,3 +265,58 @@ fn event_name(mark: &PodMark) -> String {
 
 /// An Event's name has at most 253 characters, like a pod's.
 const EVENT_POD_CHARS_MAX: usize = 253 - 17;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark() -> PodMark {
+        PodMark {
+            key: PodKey::new("default", "a"),
+            pod: "u".into(),
+            phase: Some("Ready"),
+            reason: "Mapped",
+            message: "players reach the pod".to_owned(),
+            address: None,
+            ready: Some(true),
+            warning: false,
+        }
+    }
+
+    #[test]
+    fn a_condition_is_written_once_and_keeps_its_time_while_its_status_stays() {
+        let first = condition(&mark(), true, None, "now").unwrap();
+        assert_eq!((&first["status"], &first["lastTransitionTime"]), (&json!("True"), &json!("now")));
+        let there: PodCondition = serde_json::from_value(first).unwrap();
+        assert_eq!(condition(&mark(), true, Some(&there), "later"), None);
+        let reworded = PodMark { reason: "Kept", ..mark() };
+        assert_eq!(condition(&reworded, true, Some(&there), "later").unwrap()["lastTransitionTime"], "now");
+        assert_eq!(condition(&mark(), false, Some(&there), "later").unwrap()["lastTransitionTime"], "later");
+    }
+
+    #[test]
+    fn a_patch_of_another_pod_is_gone_and_other_refusals_are_not() {
+        let class = |field: &str, message: &str| {
+            let status = json!({
+                "code": 422, "reason": "Invalid", "message": message,
+                "details": { "name": "a", "causes": [{ "field": field, "reason": "FieldValueInvalid" }] },
+            });
+            let mut failure = Failure::new(ClusterErrorClass::Refused, "");
+            failure.status = Some(serde_json::from_value(status).unwrap());
+            another_pod(failure).class
+        };
+        assert_eq!(class("metadata.uid", "field is immutable"), ClusterErrorClass::Gone);
+        assert_eq!(class("", "Precondition failed: UID in precondition: u"), ClusterErrorClass::Gone);
+        assert_eq!(class("metadata.annotations", "too long"), ClusterErrorClass::Refused);
+    }
+
+    #[test]
+    fn equal_events_have_one_name_and_a_name_always_fits() {
+        assert_eq!(event_name(&mark()), event_name(&mark()));
+        let other = PodMark { pod: "v".into(), ..mark() };
+        assert_ne!(event_name(&mark()), event_name(&other));
+        let long = PodMark { key: PodKey::new("default", "x".repeat(253)), ..mark() };
+        assert_eq!(event_name(&long).len(), 253);
+        assert_eq!(event(&mark(), "now")["type"], "Normal");
+    }
+}

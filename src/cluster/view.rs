@@ -90,8 +90,9 @@ impl Shown {
         let lists = self.lists;
         // What a write of ours or a later list has shown since is newer than this list.
         let gone = |known: &Known| known.seen_in != lists && known.version <= version;
-        let told = self.objects.extract_if(.., |_, known| gone(known));
-        let told = told.map(|(uid, known)| (known.key, uid.into_string())).collect();
+        let told: Vec<_> = self.objects.iter().filter(|(_, known)| gone(known)).map(|(uid, _)| uid.clone()).collect();
+        let forget = |uid: Box<str>| self.objects.remove(&uid).map(|known| (known.key, uid.into_string()));
+        let told = told.into_iter().filter_map(forget).collect();
         self.floor = self.floor.max(version);
         self.told = self.told.max(version);
         told

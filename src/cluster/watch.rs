@@ -58,14 +58,6 @@ pub struct ClusterWatch {
     changes: VecDeque<Change>,
 }
 
-enum News {
-    Pods(Told<PodObject>),
-    Claims(Told<ClaimObject>),
-    Namespaces(Told<NamedObject>),
-    Nodes(Told<NamedObject>),
-    Reshown(Vec<PodObject>),
-}
-
 impl ClusterWatch {
     pub(super) fn new(api: Api, view: Rc<RefCell<View>>) -> Self {
         Self {
@@ -90,33 +82,23 @@ impl ClusterWatch {
         if !self.changes.is_empty() {
             return;
         }
-        let news = self.next().await;
-        self.take_up(news);
+        self.step().await;
         for _ in 0..BATCH_MAX {
-            let Some(news) = self.next().now_or_never() else { break };
-            self.take_up(news);
+            if self.step().now_or_never().is_none() {
+                break;
+            }
         }
     }
 
-    async fn next(&mut self) -> News {
-        // None of these ends but the last, which is empty most of the time.
+    /// Takes up what comes next. None of the streams ends but the last, which is empty most of the time.
+    async fn step(&mut self) {
         tokio::select! {
-            Some(told) = self.namespaces.next() => News::Namespaces(told),
-            Some(told) = self.nodes.next() => News::Nodes(told),
-            Some(told) = self.claims.next() => News::Claims(told),
-            Some(told) = self.pods.next() => News::Pods(told),
-            Some(pods) = self.reshown.next() => News::Reshown(pods),
+            Some(told) = self.namespaces.next() => self.namespaces_told(told),
+            Some(told) = self.nodes.next() => self.nodes_told(told),
+            Some(told) = self.claims.next() => self.claims_told(told),
+            Some(told) = self.pods.next() => self.pods_told(told),
+            Some(pods) = self.reshown.next() => pods.iter().for_each(|pod| self.pod(pod)),
             else => std::future::pending().await,
-        }
-    }
-
-    fn take_up(&mut self, news: News) {
-        match news {
-            News::Pods(told) => self.pods_told(told),
-            News::Claims(told) => self.claims_told(told),
-            News::Namespaces(told) => self.namespaces_told(told),
-            News::Nodes(told) => self.nodes_told(told),
-            News::Reshown(pods) => pods.iter().for_each(|pod| self.pod(pod)),
         }
     }
 

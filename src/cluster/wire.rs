@@ -230,7 +230,7 @@ impl PodObject {
         Some((api_version, kind, name, uid))
     }
 
-    fn ip(&self) -> Option<Ipv4Addr> {
+    pub(super) fn ip(&self) -> Option<Ipv4Addr> {
         let all = std::iter::once(&self.status.ip).chain(self.status.ips.iter().map(|ip| &ip.ip));
         all.filter_map(|text| text.parse().ok()).next()
     }
@@ -322,4 +322,139 @@ fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserialize
         Lenient::Documented(value) => value,
         Lenient::Other(_) => T::default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cluster::poddnat::{CLAIM_ANNOTATION, claim_of};
+
+    /// A pod as an API server gives it, much of it of no concern.
+    fn running() -> Value {
+        json!({
+            "metadata": {
+                "name": "game-0", "namespace": "default", "uid": "u-1", "resourceVersion": "42", "generation": 1,
+                "creationTimestamp": "2023-09-20T03:26:44Z",
+                "labels": { "app": "game" },
+                "annotations": { "k8s.aliyun.com/pod-dnat": "", "example.com/other": "x" },
+                "ownerReferences": [
+                    { "apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u-n" },
+                    { "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "game", "uid": "u-s", "controller": true },
+                ],
+                "managedFields": [{ "manager": "kube-controller-manager" }],
+            },
+            "spec": {
+                "nodeName": "node-j",
+                "readinessGates": [{ "conditionType": "k8s.aliyun.com/pod-dnat-ready" }],
+                "initContainers": [
+                    { "name": "once", "ports": [{ "containerPort": 1 }] },
+                    { "name": "beside", "restartPolicy": "Always", "ports": [{ "containerPort": 9, "protocol": "SCTP" }] },
+                ],
+                "containers": [
+                    { "name": "a", "image": "i", "ports": [{ "containerPort": 80, "protocol": "TCP" }] },
+                    { "name": "b", "ports": [{ "containerPort": 53, "protocol": "UDP", "name": "dns" }] },
+                ],
+            },
+            "status": {
+                "phase": "Running", "podIP": "fd00::1", "podIPs": [{ "ip": "fd00::1" }, { "ip": "172.16.0.9" }],
+                "containerStatuses": [{ "name": "a", "state": { "running": {} } }, { "name": "b", "state": { "running": {} } }],
+            },
+        })
+    }
+
+    fn seen(pod: Value, places: &Places) -> PodSeen {
+        serde_json::from_value::<PodObject>(pod).unwrap().observe(places)
+    }
+
+    #[test]
+    fn of_a_pod_only_what_the_machine_needs_is_kept() {
+        let seen = seen(running(), &Places::default());
+        let owner = ["apps/v1", "StatefulSet", "game", "u-s"].map(str::to_owned);
+        let expected = PodSeen {
+            namespace: "default".to_owned(),
+            name: "game-0".to_owned(),
+            uid: "u-1".to_owned(),
+            ip: Some([172, 16, 0, 9].into()),
+            annotations: vec![("k8s.aliyun.com/pod-dnat".to_owned(), String::new())],
+            ports: vec![(80, 6), (53, 17), (9, 132)],
+            owner: Some(owner.into()),
+            gate: true,
+            created_wall_ms: 1_695_180_404_000,
+            ..PodSeen::default()
+        };
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_pod_of_nothing_but_a_name_can_be_seen() {
+        let bare = json!({ "metadata": { "name": "a", "namespace": "b", "uid": "u", "annotations": null } });
+        let expected =
+            PodSeen { namespace: "b".to_owned(), name: "a".to_owned(), uid: "u".to_owned(), ..PodSeen::default() };
+        assert_eq!(seen(bare, &Places::default()), expected);
+    }
+
+    #[test]
+    fn containers_have_stopped_for_good_only_where_the_pod_is_being_deleted() {
+        let ended = json!([{ "state": { "terminated": { "exitCode": 0 } } }, { "state": { "terminated": {} } }]);
+        let mut pod = running();
+        pod["status"]["containerStatuses"] = ended.clone();
+        assert!(!seen(pod.clone(), &Places::default()).containers_terminated, "they may be started again");
+        pod["metadata"]["deletionTimestamp"] = json!("2023-09-20T04:00:00Z");
+        pod["metadata"]["deletionGracePeriodSeconds"] = json!(30);
+        let seen_ended = seen(pod.clone(), &Places::default());
+        assert_eq!((seen_ended.containers_terminated, seen_ended.terminating_grace_ms), (true, Some(30_000)));
+        pod["status"]["initContainerStatuses"] = json!([{ "state": { "running": {} } }]);
+        assert!(!seen(pod.clone(), &Places::default()).containers_terminated, "a sidecar still runs");
+        pod["status"] = json!({});
+        assert!(!seen(pod, &Places::default()).containers_terminated, "nothing is known of any container");
+    }
+
+    #[test]
+    fn places_say_what_a_pod_does_not() {
+        let of = |name: &str| std::iter::once(name.to_owned()).collect();
+        let places = Places { terminating: of("default"), virtual_nodes: of("node-j") };
+        let there = seen(running(), &places);
+        assert!(there.namespace_terminating && there.virtual_node);
+        let elsewhere = Places { terminating: of("other"), virtual_nodes: of("node-k") };
+        let here = seen(running(), &elsewhere);
+        assert!(!here.namespace_terminating && !here.virtual_node);
+        let mut pod = running();
+        pod["metadata"]["annotations"][ECI_INSTANCE] = json!("eci-1");
+        assert!(seen(pod, &elsewhere).virtual_node);
+    }
+
+    #[test]
+    fn phases_that_end_are_terminal() {
+        for (phase, terminal) in [("Pending", false), ("Running", false), ("Succeeded", true), ("Failed", true)] {
+            let mut pod = running();
+            pod["status"]["phase"] = json!(phase);
+            assert_eq!(seen(pod, &Places::default()).terminal, terminal, "{phase}");
+        }
+    }
+
+    #[test]
+    fn a_poddnat_that_is_not_as_documented_is_still_seen() {
+        let strange = json!({
+            "metadata": { "name": "a", "namespace": "b", "uid": "u", "resourceVersion": "7",
+                          "annotations": { CLAIM_ANNOTATION: "{}" }, "finalizers": ["natgw-controller"] },
+            "spec": { "portMapping": "none", "eni": 7 },
+            "status": ["?"],
+        });
+        let seen = claim_of(&serde_json::from_value::<ClaimObject>(strange).unwrap().into());
+        assert_eq!((seen.name.as_str(), seen.uid.as_str(), seen.finalizer), ("a", "u", true));
+        assert_eq!((seen.claim, seen.published), (None, false));
+        let published = json!({ "metadata": {}, "status": { "entries": [{ "externalIP": "1.2.3.4" }] } });
+        assert!(claim_of(&serde_json::from_value::<ClaimObject>(published).unwrap().into()).published);
+    }
+
+    #[test]
+    fn a_page_without_objects_may_say_null() {
+        let page: Page<PodObject> = serde_json::from_value(json!({ "items": null })).unwrap();
+        assert_eq!(page.into_items().len(), 0);
+        let page: Page<PodObject> =
+            serde_json::from_value(json!({ "metadata": { "resourceVersion": "9", "continue": "t" } })).unwrap();
+        assert_eq!((page.metadata.resource_version.as_str(), page.metadata.r#continue.as_str()), ("9", "t"));
+    }
 }
