@@ -329,6 +329,8 @@ impl ControlPlane {
                 "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
                 // Pods need not wait for the ServiceAccount `default` of their namespace.
                 "--disable-admission-plugins=ServiceAccount".to_owned(),
+                // As strict about owners as hardened clusters are.
+                "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned(),
             ],
             Component::ControllerManager => {
                 let mut arguments = text(&["--leader-elect=false", "--secure-port=0"]);

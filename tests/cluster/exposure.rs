@@ -20,6 +20,7 @@ use crate::world::{World, text};
 
 /// A look-out that has begun.
 pub struct Exposure {
+    began: Instant,
     ended: Arc<AtomicBool>,
     pods: JoinHandle<Vec<Tenancy>>,
     entries: JoinHandle<Vec<Entry>>,
@@ -31,6 +32,8 @@ pub struct Exposed {
     pods: usize,
     longest: Duration,
     times: usize,
+    /// What the longest was about.
+    what: String,
 }
 
 /// A pod at an address.
@@ -61,7 +64,7 @@ impl Exposure {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(follow_pods(&http, &server, &token, &stop))
         });
-        Self { ended, pods, entries }
+        Self { began: Instant::now(), ended, pods, entries }
     }
 
     /// What was seen until now. Panics where an entry leads to a pod that it was not made for, while both are there.
@@ -74,7 +77,13 @@ impl Exposure {
         let (entries, tenancies) = (self.entries.join().unwrap(), self.pods.join().unwrap());
         world.api.delete(&format!("{pods}/nudge"), &serde_json::json!({ "gracePeriodSeconds": 0 })).unwrap();
         let now = Instant::now();
-        let mut exposed = Exposed { entries: entries.len(), pods: tenancies.len(), longest: Duration::ZERO, times: 0 };
+        let mut exposed = Exposed {
+            entries: entries.len(),
+            pods: tenancies.len(),
+            longest: Duration::ZERO,
+            times: 0,
+            what: String::new(),
+        };
         let mut by_address: BTreeMap<&str, Vec<&Tenancy>> = BTreeMap::new();
         for tenancy in &tenancies {
             by_address.entry(&tenancy.address).or_default().push(tenancy);
@@ -87,7 +96,19 @@ impl Exposure {
                 let until = entry.until.unwrap_or(now).min(tenancy.until.unwrap_or(now));
                 let time = until.saturating_duration_since(entry.from.max(tenancy.from));
                 exposed.times += usize::from(!time.is_zero());
-                exposed.longest = exposed.longest.max(time);
+                if time > exposed.longest {
+                    exposed.longest = time;
+                    let ms = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(self.began).as_millis());
+                    let (from, until) = (ms(Some(entry.from)), ms(entry.until));
+                    exposed.what = format!(
+                        "{} of allocation {} from {from:?} to {until:?} ms, pod {} from {:?} to {:?} ms",
+                        entry.address,
+                        entry.mark.allocation,
+                        tenancy.pod,
+                        ms(Some(tenancy.from)),
+                        ms(tenancy.until)
+                    );
+                }
                 let both = entry.until.is_none() && tenancy.until.is_none();
                 assert!(!both, "at rest {} leads to pod {}, for which it was not made", entry.address, tenancy.pod);
             }
@@ -98,9 +119,9 @@ impl Exposure {
 
 impl fmt::Display for Exposed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { entries, pods, longest, times } = self;
+        let Self { entries, pods, longest, times, what } = self;
         let longest = longest.as_millis();
-        write!(f, "exposure: longest {longest} ms, {times} times, of {entries} entries and {pods} pods")
+        write!(f, "exposure: longest {longest} ms, {times} times, of {entries} entries and {pods} pods; {what}")
     }
 }
 
@@ -109,7 +130,8 @@ fn follow_ledger(path: &std::path::Path, ended: &AtomicBool) -> Vec<Entry> {
     let mut read = 0;
     loop {
         let last = ended.load(Ordering::SeqCst);
-        let lines = evidence::ledger(path);
+        // A case that failed has taken it away.
+        let lines = if path.exists() { evidence::ledger(path) } else { return Vec::new() };
         let now = Instant::now();
         for line in lines.iter().skip(read) {
             let LedgerLine::Effect(effect) = line else { continue };

@@ -1,6 +1,6 @@
 //! natgw on a real Kubernetes: etcd, API server, controllers, scheduler and simulated nodes, started here and ended here.
 //!
-//! `cargo test --test cluster` runs the short tier; `NATGW_TIER=ci` (or `CI=true`) everything. Cases run one after the
+//! `cargo test --test cluster` runs the short tier, `NATGW_TIER=ci` everything. Cases run one after the
 //! other on one control plane. README.md beside this file says what is needed and how to look at a failure.
 
 #![cfg(feature = "adapters")]
@@ -10,14 +10,20 @@
 
 mod api;
 mod children;
+mod contract;
 mod control_plane;
 #[path = "../sandbox/evidence.rs"]
 mod evidence;
 mod exposure;
+mod faults;
+mod leaders;
 mod mappings;
+mod migration;
+mod okg;
 mod on_itself;
 mod programs;
 mod proxy;
+mod rbac;
 mod workloads;
 mod world;
 
@@ -84,24 +90,44 @@ fn main() -> ExitCode {
     // Cases share nodes, leases and two cores.
     arguments.test_threads = Some(1);
     let stage = Arc::new(Stage::default());
-    let cases = [on_itself::CASES].concat();
+    let cases = [
+        on_itself::CASES,
+        mappings::CASES,
+        okg::CASES,
+        leaders::CASES,
+        faults::CASES,
+        rbac::CASES,
+        contract::CASES,
+        migration::CASES,
+    ]
+    .concat();
     let tier = tier();
     let trials = cases.into_iter().map(|case| {
         let stage = Arc::clone(&stage);
         let trial = Trial::ignorable_test(case.name, move || stage.run(&case));
-        trial.with_ignored_flag(case.tier > tier && !arguments.ignored)
+        trial.with_ignored_flag(case.tier > tier)
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let simulated = Trial::test("contract::simulated", || {
+        contract::simulated();
+        Ok(())
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.chain([simulated]).collect());
     drop(stage);
     conclusion.exit_code()
 }
 
-/// As the tester asks.
-fn tier() -> Tier {
-    let says = |name, value| std::env::var(name).is_ok_and(|said| said == value);
-    if says("NATGW_TIER", "ci") || in_ci() { Tier::Full } else { Tier::Short }
+/// A number that the tester gave.
+pub fn asked_number(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
 }
 
+/// The fuller tier is `.ci/run`'s.
+pub fn tier() -> Tier {
+    if std::env::var("NATGW_TIER").is_ok_and(|tier| tier == "ci") { Tier::Full } else { Tier::Short }
+}
+
+/// Nothing may be passed over.
 fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true")
 }

@@ -190,9 +190,10 @@ fn a_rolling_update_ends_as_wished(plane: &ControlPlane) {
         let path = format!("{}/game", namespace.path(DEPLOYMENTS));
         world.api.patch(&path, &json!({ "spec": { "template": { "metadata": labels } } })).unwrap();
         eventually("rollout", PATIENCE, || {
-            let status = world.api.get(&path).unwrap()["status"].clone();
+            let deployment = world.api.get(&path).unwrap();
+            let (wished, status) = (&deployment["metadata"]["generation"], &deployment["status"]);
             let done = ["replicas", "updatedReplicas", "availableReplicas"].iter().all(|field| status[field] == 20);
-            is(done, status)
+            is(done && status["observedGeneration"] == *wished, status)
         });
     }
     let after: BTreeSet<_> = namespace.await_mapped(&world, 20).into_keys().collect();

@@ -35,11 +35,12 @@ pub fn gated_deployment(name: &str, replicas: u64, ports: &str) -> Value {
 /// The condition that natgw writes.
 pub const GATE: &str = "k8s.aliyun.com/pod-dnat-ready";
 
-/// A StatefulSet whose pods keep what they are given.
+/// A StatefulSet whose pods keep what they are given. All run in one zone: another has another gateway, and other addresses.
 pub fn fixed_stateful_set(name: &str, replicas: u64, ports: &str) -> Value {
     let mut template = template(name, ports);
     template["metadata"]["annotations"]["k8s.aliyun.com/pod-dnat-fixed"] = "true".into();
     let mut set = workload(name, replicas, &template);
+    set["spec"]["template"]["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": "node-j" });
     set["spec"]["serviceName"] = name.into();
     set["spec"]["podManagementPolicy"] = "Parallel".into();
     set
