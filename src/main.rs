@@ -2,10 +2,12 @@
 
 mod args;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+use natgw::cluster::crd;
 use natgw::sandbox::{http, live};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
@@ -35,13 +37,20 @@ fn run(command: Command) -> Result<()> {
     runtime.block_on(async {
         let asked = asked_to_end()?;
         match command {
+            Command::Run(args) => Box::pin(natgw::run::run(args.into(), asked)).await?,
             Command::Sandbox(args) => Box::pin(live::run(args.into(), asked)).await?,
             Command::Cloud(args) => {
                 http::serve((*args).try_into()?, |address| println!("listening on http://{address}"), asked).await?;
             }
+            Command::Crd => print(&crd::yaml()?)?,
         }
         Ok(())
     })
+}
+
+/// Writes to the standard output; an output that was closed early is no reason to panic.
+fn print(text: &str) -> Result<()> {
+    std::io::stdout().lock().write_all(text.as_bytes()).context("the output cannot be written")
 }
 
 /// Ends with SIGINT or SIGTERM.

@@ -76,8 +76,12 @@ const ROOMS: &[Room] = &[
         ],
         crates: Some(PURE),
     },
-    // The wire shapes that the simulated cluster keeps, too.
-    Room { modules: &["cluster/pod", "cluster/poddnat"], ours: &["cluster", "machine", "ports"], crates: Some(PURE) },
+    // The wire shapes that the simulated cluster keeps, too. The CRD is generated from those of the PodDNAT.
+    Room {
+        modules: &["cluster/pod", "cluster/poddnat"],
+        ours: &["cluster", "machine", "ports"],
+        crates: Some(&["blake3", "schemars", "serde", "serde_json", "thiserror", "uuid"]),
+    },
     Room {
         modules: &["cloud/sign", "cloud/classes"],
         ours: &["cloud::sign", "cloud::classes", "ports"],

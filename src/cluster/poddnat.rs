@@ -111,16 +111,26 @@ pub struct OwnerReference {
 
 /// The documented spec.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "adapters", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Spec {
     /// The interface that carries the pod's address.
     pub eni: String,
+    /// Deprecated: the original controller's, of the time when a pod had one port. Never written here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry_id: Option<String>,
     /// The EIP.
     #[serde(rename = "externalIP")]
     pub external_ip: String,
+    /// Deprecated: the original controller's, of the time when a pod had one port. Never written here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_port: Option<String>,
     /// The pod's address.
     #[serde(rename = "internalIP")]
     pub internal_ip: String,
+    /// Deprecated: the original controller's, of the time when a pod had one port. Never written here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub internal_port: Option<String>,
     /// The ports, in the order asked.
     pub port_mapping: Vec<PortMapping>,
     /// The protocol of the first port, and of every one that names none.
@@ -136,6 +146,7 @@ pub struct Spec {
 
 /// One port of the spec.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "adapters", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct PortMapping {
     /// The public port.
@@ -149,11 +160,19 @@ pub struct PortMapping {
 
 /// The status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "adapters", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
     /// Conditions, one a type.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(
+        feature = "adapters",
+        schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))
+    )]
     pub conditions: Vec<Condition>,
+    /// Deprecated: the original controller's. Left as it is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
     /// One entry for each port, or absent: OKG counts them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<Entry>,
@@ -164,6 +183,7 @@ pub struct Status {
 
 /// A condition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "adapters", derive(schemars::JsonSchema), schemars(extend("required" = ["status", "type"])))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Condition {
     /// RFC 3339: when `status` changed last.
@@ -180,6 +200,7 @@ pub struct Condition {
 
 /// One entry of the status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "adapters", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Entry {
     /// The EIP.
@@ -260,6 +281,7 @@ pub fn encode_status(publication: &Publication, before: &Status, now: &str) -> S
     let published = publication.mapping.as_ref();
     Status {
         conditions,
+        created: before.created.clone(),
         entries: published.map(|(mapping, entries)| encode_entries(mapping, entries)).unwrap_or_default(),
         external_address: published.map(|(mapping, _)| external_address(mapping)),
     }
@@ -305,7 +327,10 @@ impl Status {
     /// Nothing is said.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.conditions.is_empty() && self.entries.is_empty() && self.external_address.is_none()
+        self.conditions.is_empty()
+            && self.created.is_none()
+            && self.entries.is_empty()
+            && self.external_address.is_none()
     }
 }
 
@@ -333,6 +358,7 @@ fn encode_spec(mapping: &Mapping) -> Spec {
         table_id: mapping.gateway.to_string(),
         vswitch: mapping.vswitch.to_string(),
         zone_id: mapping.zone.to_string(),
+        ..Spec::default()
     }
 }
 
