@@ -2,10 +2,12 @@
 
 mod cloud;
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use natgw::run;
 use natgw::sandbox::live;
 
 use self::cloud::CloudArgs;
@@ -23,6 +25,11 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run the controller against a cluster and its cloud.
+    ///
+    /// Replicas elect a leader by a Lease; the others watch along and take over. SIGTERM ends it gracefully, and the lease
+    /// is given back last.
+    Run(RunArgs),
     /// Run the whole controller against a simulated cluster and a simulated cloud.
     ///
     /// The journal is real and so is the signed HTTP, on loopback. Without MANIFEST the documented sample is applied.
@@ -40,6 +47,29 @@ pub(crate) enum Command {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// The configuration.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// How to reach the cluster; without it as the ServiceAccount of the pod that this runs in.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The journal's directory; without it the one that the configuration names.
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// Where metrics, health and the state are served.
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+}
+
+impl From<RunArgs> for run::Options {
+    fn from(args: RunArgs) -> Self {
+        let RunArgs { config, kubeconfig, journal, admin } = args;
+        Self { config, kubeconfig, journal, admin }
+    }
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct SandboxArgs {
     /// Manifests of Deployments, StatefulSets and Pods to apply and to follow for changes.
     #[arg(value_name = "MANIFEST")]
@@ -47,6 +77,10 @@ pub(crate) struct SandboxArgs {
     /// The controller's configuration; without it all gateways of the simulated cloud, ports 512 to 1024.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A real cluster instead of a simulated one: only the cloud is simulated. It has to be nobody else's, and manifests are
+    /// applied to it as usual, with kubectl.
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
+    kubeconfig: Option<PathBuf>,
     /// The folder that keeps journal, cluster and cloud from one start to the next; without it a new temporary one, which
     /// stays.
     #[arg(long, value_name = "DIR")]
@@ -77,9 +111,10 @@ pub(crate) struct SandboxArgs {
 
 impl From<SandboxArgs> for live::Options {
     fn from(args: SandboxArgs) -> Self {
-        let SandboxArgs { manifests, config, journal, cloud, entry_quota, speed, settle, output, verbose, announce } =
-            args;
-        Self { manifests, config, folder: journal, cloud, entry_quota, speed, settle, output, verbose, announce }
+        let SandboxArgs { manifests, config, kubeconfig, journal, cloud, entry_quota, speed, .. } = args;
+        let SandboxArgs { settle, output, verbose, announce, .. } = args;
+        let folder = journal;
+        Self { manifests, config, kubeconfig, folder, cloud, entry_quota, speed, settle, output, verbose, announce }
     }
 }
 

@@ -193,8 +193,9 @@ const LEASE_DURATION: Duration = Duration::from_secs(15);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
-/// The least time-out of a mutating call. One starts only while that much of the renew deadline is left.
-const MUTATING_TIMEOUT_MIN: Duration = Duration::from_secs(5);
+/// The least renew deadline. A call that changes something may take half of it (design.md §6), and less than that half a
+/// second is no time for a cloud to answer in.
+const RENEW_DEADLINE_MIN: Duration = Duration::from_secs(1);
 
 /// No time in the file is longer than this, so that sums of them stay far from the end of their type.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3_600);
@@ -344,9 +345,9 @@ fn leader_election(field: &Field<'_>) -> Result<LeaderElection, Error> {
         let reason = format!("it is not above renewDeadline, {}, so two could lead at once", shown(renew_deadline));
         return Err(worse(&lease, &renew).refuse(reason, "keep leaseDuration above renewDeadline, such as 15s and 10s"));
     }
-    if renew_deadline <= MUTATING_TIMEOUT_MIN {
-        let reason = format!("a call that changes the cloud may take {}", shown(MUTATING_TIMEOUT_MIN));
-        return Err(renew.refuse(reason, "use more than that, such as 10s"));
+    if renew_deadline < RENEW_DEADLINE_MIN {
+        let reason = format!("a call may take half of it, which has to be {} at least", shown(RENEW_DEADLINE_MIN / 2));
+        return Err(renew.refuse(reason, "use more, such as 10s"));
     }
     // client-go's condition: with its jitter of 1.2, two attempts have to fit.
     if renew_deadline <= retry_period.mul_f64(1.2) {

@@ -37,6 +37,7 @@ fn run(command: Command) -> Result<()> {
     runtime.block_on(async {
         let asked = asked_to_end()?;
         match command {
+            Command::Run(args) => Box::pin(natgw::run::run(args.into(), asked)).await?,
             Command::Sandbox(args) => Box::pin(live::run(args.into(), asked)).await?,
             Command::Cloud(args) => {
                 http::serve((*args).try_into()?, |address| println!("listening on http://{address}"), asked).await?;

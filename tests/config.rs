@@ -327,9 +327,9 @@ fn controllers_times_of_the_lease_and_half_a_key_pair_are_refused() {
              could lead at once; keep leaseDuration above renewDeadline, such as 15s and 10s",
         ),
         (
-            format!("{SMALL}leaderElection: {{renewDeadline: 4s}}\n"),
-            "leaderElection.renewDeadline is \"4s\" (line 9, column 33): a call that changes the cloud may take 5s; \
-             use more than that, such as 10s",
+            format!("{SMALL}leaderElection: {{renewDeadline: 999ms}}\n"),
+            "leaderElection.renewDeadline is \"999ms\" (line 9, column 33): a call may take half of it, which has to be \
+             500ms at least; use more, such as 10s",
         ),
         (
             format!("{SMALL}leaderElection: {{retryPeriod: 9s}}\n"),

@@ -3,12 +3,33 @@
 //! [`poddnat`] and [`pod`] are the wire shapes: pure, without any client, so that the simulated cluster keeps exactly
 //! what an API server would. `crd` is the definition that is generated from them; [`access`] lists
 //! all that is asked of an API server.
+//!
+//! `api` is one exchange, `list` a whole list, `watch` what changes, `client` and `publish` the cluster port, `lease` the
+//! lock; `classes` says what may be concluded from an answer, and `view` keeps lists, watches and writes in step.
 
 pub mod access;
 #[cfg(feature = "adapters")]
+pub mod api;
+#[cfg(feature = "adapters")]
+mod classes;
+#[cfg(feature = "adapters")]
+pub mod client;
+#[cfg(feature = "adapters")]
 pub mod crd;
+#[cfg(feature = "adapters")]
+pub mod lease;
+#[cfg(feature = "adapters")]
+mod list;
 pub mod pod;
 pub mod poddnat;
+#[cfg(feature = "adapters")]
+mod publish;
+#[cfg(feature = "adapters")]
+mod view;
+#[cfg(feature = "adapters")]
+pub mod watch;
+#[cfg(feature = "adapters")]
+mod wire;
 
 /// A moment as the API server writes it in `creationTimestamp`: RFC 3339, UTC, whole seconds.
 ///

@@ -242,16 +242,6 @@ impl Model {
         self.claims.values()
     }
 
-    /// The PodDNATs as one v1 List, as `kubectl get poddnats -A -o json` prints them.
-    ///
-    /// # Errors
-    /// Never in practice: serde's signature has an error for maps whose keys are no strings.
-    pub fn poddnat_list(&self) -> Result<serde_json::Value, serde_json::Error> {
-        let items = self.claims.values().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
-        let metadata = serde_json::json!({ "resourceVersion": self.version.to_string() });
-        Ok(serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": items, "metadata": metadata }))
-    }
-
     /// The Events on pods that have not expired, the oldest first.
     pub fn pod_events(&self) -> impl Iterator<Item = &PodEvent> {
         self.said.all()

@@ -110,3 +110,11 @@ impl Served {
         self.failure.take()
     }
 }
+
+/// Ends with the simulated cloud; never where there is none.
+pub(super) async fn ended(cloud: &mut Option<Served>) {
+    match cloud {
+        Some(cloud) => cloud.wait().await,
+        None => std::future::pending().await,
+    }
+}

@@ -3,7 +3,8 @@
 //!
 //! `folder` keeps what an API server and a cloud would keep; `kept` is the cluster behind its port, which answers
 //! nothing that is not in its file; `watch` shows what changes in it; `follow` reads the manifests again and again;
-//! `cloud` serves the simulated VPC on a thread of its own; `tell` says what happens and `show` prints the mappings.
+//! `cloud` serves the simulated VPC on a thread of its own; `tell` says what happens and `show` prints the mappings;
+//! `real` is the same on a real cluster.
 //!
 //! The cluster's and the cloud's files survive the end of the process at any moment, but not the loss of power: nothing
 //! of them is synced. The journal survives both.
@@ -12,6 +13,7 @@ mod cloud;
 mod folder;
 mod follow;
 mod kept;
+mod real;
 mod show;
 mod tell;
 mod watch;
@@ -58,6 +60,8 @@ pub struct Options {
     pub manifests: Vec<PathBuf>,
     /// A configuration file; none for the whole simulated account.
     pub config: Option<PathBuf>,
+    /// A real cluster, by its kubeconfig; none to simulate one here.
+    pub kubeconfig: Option<PathBuf>,
     /// The folder that keeps everything; none for a new temporary one.
     pub folder: Option<PathBuf>,
     /// The address of a cloud; none to simulate one here.
@@ -109,6 +113,15 @@ pub enum Error {
     /// A thread could not be started.
     #[error("NATGW-CLOUD-SIMULATED: the simulated cloud could not be given a thread")]
     Thread(#[source] io::Error),
+    /// The real cluster cannot be used.
+    #[error(transparent)]
+    Cluster(#[from] crate::run::Error),
+    /// The real cluster is somebody else's.
+    #[error(
+        "NATGW-SANDBOX-FOREIGN: {0} is not this sandbox's, so another natgw or the original controller may be at work, and \
+         nothing was started; name the folder that made it, or another cluster"
+    )]
+    Foreign(String),
     /// The controller ended.
     #[error(transparent)]
     Driver(#[from] driver::Error),
@@ -122,6 +135,13 @@ pub enum Error {
 /// # Errors
 /// See [`Error`]. After [`Error::Driver`] the process has to end at once.
 pub async fn run(options: Options, asked: impl Future<Output = ()>) -> Result<(), Error> {
+    match options.kubeconfig.clone() {
+        Some(kubeconfig) => Box::pin(real::run(options, &kubeconfig, asked)).await,
+        None => Box::pin(simulated(options, asked)).await,
+    }
+}
+
+async fn simulated(options: Options, asked: impl Future<Output = ()>) -> Result<(), Error> {
     let clock = Clock::start();
     let configuration = options.config.as_deref().map(load).transpose()?;
     let folder = Folder::open(options.folder.as_deref())?;
@@ -147,7 +167,8 @@ pub async fn run(options: Options, asked: impl Future<Output = ()>) -> Result<()
         None => Some(cloud::start(&folder, &options, configuration.as_ref())?),
     };
     let address = served.as_ref().map_or_else(|| options.cloud.clone().unwrap_or_default(), cloud::Served::url);
-    let start = start(history, configuration.as_ref(), &cluster, clock, options.speed);
+    let effective = configuration.clone().unwrap_or_else(of_the_account);
+    let start = start(history, &effective, &cluster.uid(), clock, options.speed);
     let cloud = client(&address, configuration.as_ref(), &start, served.is_none())?;
     let watch = SimulatedWatch::new(cluster.clone(), manifests, served);
     let failure = teller.failure();
@@ -173,14 +194,7 @@ fn of_the_account() -> Configuration {
     Configuration::of_defaults(region, vpc, pools.collect())
 }
 
-fn start(
-    history: History,
-    configuration: Option<&Configuration>,
-    cluster: &KeptCluster,
-    clock: Clock,
-    speed: NonZeroU32,
-) -> Start {
-    let configuration = configuration.map_or_else(of_the_account, Clone::clone);
+fn start(history: History, configuration: &Configuration, uid: &str, clock: Clock, speed: NonZeroU32) -> Start {
     let identity = Identity {
         holder: format!("natgw-sandbox_{}", entropy::fresh()),
         journal: history.journal.id().0,
@@ -188,7 +202,7 @@ fn start(
         timing: configuration.leader_election.timing(),
         speed: speed.get(),
     };
-    Start { identity, history, configuration: configuration.for_step(&cluster.uid()), clock }
+    Start { identity, history, configuration: configuration.for_step(uid), clock }
 }
 
 /// The client of the cloud. The key is the configuration's, else of a cloud outside the environment's, else the

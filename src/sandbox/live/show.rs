@@ -2,10 +2,14 @@
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use serde_json::Value;
+use std::net::Ipv4Addr;
+
+use serde_json::{Value, json};
 
 use crate::cluster::pod::{PodStatus, STATUS_ANNOTATION};
-use crate::sandbox::cluster::Model;
+use crate::cluster::poddnat::PodDnat;
+use crate::machine::identity::PodKey;
+use crate::sandbox::cluster::{Model, Pod};
 
 /// How mappings are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -28,38 +32,61 @@ pub(super) enum Error {
     Yaml(#[from] serde_saphyr::ser_error::Error),
 }
 
-/// The PodDNATs of the cluster, ending in a line break.
-pub(super) fn render(model: &Model, format: Format) -> Result<String, Error> {
-    match format {
-        Format::Table => Ok(table(model)),
-        Format::Yaml => Ok(format!("---\n{}", serde_saphyr::to_string(&list(model)?)?)),
-        Format::Json => Ok(format!("{}\n", serde_json::to_string_pretty(&list(model)?)?)),
+/// What is printed of a cluster.
+#[derive(Debug)]
+pub(super) struct Mapped {
+    /// Pods that carry a word of ours, with address and word.
+    pub(super) pods: Vec<(PodKey, Option<Ipv4Addr>, PodStatus)>,
+    /// The PodDNATs.
+    pub(super) claims: Vec<PodDnat>,
+    /// Of which version the list is, where it is of one.
+    pub(super) version: String,
+}
+
+impl Mapped {
+    /// What is printed of the simulated cluster.
+    pub(super) fn of_model(model: &Model) -> Self {
+        let said = |pod: &Pod| {
+            let status = pod.annotations.get(STATUS_ANNOTATION)?;
+            Some((pod.key.clone(), pod.ip, serde_json::from_str(status).ok()?))
+        };
+        let (pods, claims) = (model.pods().filter_map(said).collect(), model.poddnats().cloned().collect());
+        Self { pods, claims, version: model.version().to_string() }
     }
 }
 
-fn list(model: &Model) -> Result<Value, Error> {
-    Ok(model.poddnat_list()?)
+/// The PodDNATs of a cluster, ending in a line break.
+pub(super) fn render(mapped: &Mapped, format: Format) -> Result<String, Error> {
+    match format {
+        Format::Table => Ok(table(mapped)),
+        Format::Yaml => Ok(format!("---\n{}", serde_saphyr::to_string(&list(mapped)?)?)),
+        Format::Json => Ok(format!("{}\n", serde_json::to_string_pretty(&list(mapped)?)?)),
+    }
 }
 
-/// Pods that carry a word of ours, with it.
-fn table(model: &Model) -> String {
+/// One v1 List, as `kubectl get poddnats -A -o json` prints it.
+fn list(mapped: &Mapped) -> Result<Value, Error> {
+    let items = mapped.claims.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+    let metadata = json!({ "resourceVersion": mapped.version });
+    Ok(json!({ "apiVersion": "v1", "kind": "List", "items": items, "metadata": metadata }))
+}
+
+fn table(mapped: &Mapped) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["POD", "STATE", "EXTERNAL", "INTERNAL", "GATEWAY", "REASON"]);
     let mut claims: std::collections::BTreeMap<_, _> =
-        model.poddnats().map(|claim| ((&*claim.metadata.namespace, &*claim.metadata.name), claim)).collect();
-    for pod in model.pods() {
-        let status = pod.annotations.get(STATUS_ANNOTATION);
-        let Some(status) = status.and_then(|text| serde_json::from_str::<PodStatus>(text).ok()) else { continue };
-        let claim = claims.remove(&(&*pod.key.namespace, &*pod.key.name));
-        let ip = pod.ip.map_or_else(String::new, |ip| ip.to_string());
+        mapped.claims.iter().map(|claim| ((&*claim.metadata.namespace, &*claim.metadata.name), claim)).collect();
+    for (key, ip, status) in &mapped.pods {
+        let claim = claims.remove(&(&*key.namespace, &*key.name));
+        let ip = ip.map_or_else(String::new, |ip| ip.to_string());
         let ports = claim.map_or_else(String::new, |claim| ports(&claim.spec));
         table.add_row([
-            pod.key.to_string(),
-            status.phase,
-            status.external_address.unwrap_or_default(),
+            key.to_string(),
+            status.phase.clone(),
+            status.external_address.clone().unwrap_or_default(),
             format!("{ip}{ports}"),
             claim.map_or_else(String::new, |claim| claim.spec.table_id.clone()),
-            status.reason,
+            status.reason.clone(),
         ]);
     }
     for ((namespace, name), claim) in claims {

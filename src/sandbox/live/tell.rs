@@ -12,11 +12,36 @@ use crate::machine::event::{Event, Record, words};
 use crate::machine::state::DIGEST_VERSION;
 
 use super::kept::KeptCluster;
+use super::show::Mapped;
 use super::{Format, Options, show};
 
+/// The cluster as far as telling needs it.
+pub(super) trait Stage {
+    /// Nothing will happen there by itself, as far as can be known.
+    fn rests(&self) -> bool;
+
+    /// The mappings as they are now; none where somebody else reads and prints them.
+    fn mapped(&self) -> Option<Mapped>;
+
+    /// Everything that had happened has been carried out.
+    fn turned(&self, controller: &Controller);
+}
+
+impl Stage for KeptCluster {
+    fn rests(&self) -> bool {
+        self.read(|model| model.next_due().is_none())
+    }
+
+    fn mapped(&self) -> Option<Mapped> {
+        Some(self.read(Mapped::of_model))
+    }
+
+    fn turned(&self, _: &Controller) {}
+}
+
 /// Tells. When it cannot, it asks for an end and keeps why.
-pub(super) struct Teller {
-    cluster: KeptCluster,
+pub(super) struct Teller<S> {
+    stage: S,
     format: Format,
     verbose: bool,
     announce: bool,
@@ -43,10 +68,10 @@ impl Failure {
     }
 }
 
-impl Teller {
-    pub(super) fn new(options: &Options, cluster: KeptCluster) -> Self {
+impl<S: Stage> Teller<S> {
+    pub(super) fn new(options: &Options, stage: S) -> Self {
         Self {
-            cluster,
+            stage,
             format: options.output,
             verbose: options.verbose,
             announce: options.announce,
@@ -64,17 +89,17 @@ impl Teller {
 
     /// Nothing is left to do, in the controller and in the cluster; and nothing happened that it has not seen.
     fn is_settled(&self, controller: &Controller) -> bool {
-        controller.is_settled() && self.cluster.read(|model| model.next_due().is_none())
+        controller.is_settled() && self.stage.rests()
     }
 
     fn settled(&mut self, controller: &Controller) -> io::Result<()> {
         self.phase(Phase::Settled);
-        let text = self.cluster.read(|model| show::render(model, self.format)).map_err(io::Error::other)?;
-        if text != self.shown || self.settle {
-            let mut out = io::stdout().lock();
-            out.write_all(text.as_bytes())?;
-            out.flush()?;
-            self.shown = text;
+        if let Some(mapped) = self.stage.mapped() {
+            let text = show::render(&mapped, self.format).map_err(io::Error::other)?;
+            if text != self.shown || self.settle {
+                print(&text)?;
+                self.shown = text;
+            }
         }
         if self.settle {
             let state = controller.state();
@@ -84,7 +109,7 @@ impl Teller {
     }
 }
 
-impl Observer for Teller {
+impl<S: Stage> Observer for Teller<S> {
     fn phase(&mut self, phase: Phase) {
         if self.announce {
             let told = line(format_args!("phase {phase}"));
@@ -102,6 +127,7 @@ impl Observer for Teller {
     }
 
     fn turned(&mut self, controller: &Controller) -> Course {
+        self.stage.turned(controller);
         let settled = self.is_settled(controller);
         if settled && !self.quiet {
             let told = self.settled(controller);
@@ -130,6 +156,13 @@ pub(super) fn line(text: fmt::Arguments<'_>) -> io::Result<()> {
     let mut text = text.to_string();
     text.push('\n');
     io::stderr().lock().write_all(text.as_bytes())
+}
+
+/// Prints mappings at once.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 struct Hex<'a>(&'a [u8]);

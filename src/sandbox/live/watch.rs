@@ -7,7 +7,7 @@ use crate::driver::{Watch, WatchError};
 use crate::machine::event::seen::{ClaimGone, ClaimSeen, PodGone, PodSeen};
 use crate::sandbox::cluster::{Change, Changes, TooOld};
 
-use super::cloud::Served;
+use super::cloud::{self, Served};
 use super::follow::Manifests;
 use super::kept::KeptCluster;
 
@@ -72,17 +72,9 @@ impl Watch for SimulatedWatch {
         tokio::select! {
             () = due => {}
             () = self.cluster.failed() => {}
-            () = ended(&mut self.cloud) => {}
+            () = cloud::ended(&mut self.cloud) => {}
             () = self.manifests.tick() => self.manifests.follow(&self.cluster),
         }
-    }
-}
-
-/// Ends with the simulated cloud.
-async fn ended(cloud: &mut Option<Served>) {
-    match cloud {
-        Some(cloud) => cloud.wait().await,
-        None => std::future::pending().await,
     }
 }
 

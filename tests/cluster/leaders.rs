@@ -1,0 +1,212 @@
+//! Two replicas: one leads, one is warm. Whoever is killed, stopped or forgotten, nothing is done twice and nothing is lost.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::api::{eventually, is};
+use crate::control_plane::ControlPlane;
+use crate::evidence::{assert_each_item_once, mutations};
+use crate::workloads::deployment;
+use crate::world::{Mapped, Namespace, PATIENCE, Replica, Settings, World};
+use crate::{Case, Needs, Tier, asked_number, tier};
+
+const fn case(name: &'static str, tier: Tier, run: fn(&ControlPlane)) -> Case {
+    Case { name, tier, needs: Needs::Ours, run }
+}
+
+pub const CASES: &[Case] = &[
+    case("leaders::kill_the_leader_during_churn", Tier::Short, kill_the_leader_during_churn),
+    case("leaders::a_leader_that_was_stopped_does_no_harm", Tier::Full, a_leader_that_was_stopped_does_no_harm),
+    case("leaders::a_leader_that_is_asked_to_end_hands_over", Tier::Full, a_leader_that_is_asked_to_end_hands_over),
+    case("leaders::a_leader_without_history_calls_nothing_wrong", Tier::Full, a_leader_without_history),
+];
+
+const DEPLOYMENTS: &str = "apps/v1/deployments";
+
+/// Times that the leader is killed: always, in the fuller tier; `NATGW_KILLS` asks for others.
+const KILLS: (u64, u64) = (3, 15);
+
+/// A lease of 3 s that nobody renews, the pause between two attempts, and what a busy machine adds.
+const TAKEOVER_MAX: Duration = Duration::from_secs(8);
+
+/// Pods whose mappings nobody touches.
+const STEADY: u64 = 10;
+
+/// A number from a seed and a counter: SplitMix64's finalizer.
+fn draw(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Two replicas, the first of which leads.
+fn two(world: &World<'_>) -> (Replica, Replica) {
+    let leader = world.leader();
+    let mut standby = world.replica("b");
+    standby.await_standing_by();
+    assert!(leader.leads() && !standby.leads());
+    (leader, standby)
+}
+
+/// A namespace with pods that stay as they are and room for others that come and go.
+fn steady<'w>(world: &'w World<'_>, name: &str) -> (Namespace<'w>, Namespace<'w>, Mapped) {
+    let (still, churn) = (world.namespace(&format!("{name}-still")), world.namespace(&format!("{name}-churn")));
+    still.create(DEPLOYMENTS, &deployment("game", STEADY, "80,443"));
+    churn.create(DEPLOYMENTS, &deployment("game", 0, "80"));
+    let before = still.await_mapped(world, usize::try_from(STEADY).unwrap());
+    (still, churn, before)
+}
+
+fn kill_the_leader_during_churn(plane: &ControlPlane) {
+    let kills = asked_number("NATGW_KILLS").unwrap_or(if tier() == Tier::Full { KILLS.1 } else { KILLS.0 });
+    let world = World::new(plane, &Settings::default());
+    let (mut leader, mut standby) = two(&world);
+    let (still, churn, before) = steady(&world, "kill");
+    let mut dice = asked_number("NATGW_SEED").unwrap_or(8);
+    let (mut takeovers, mut replicas) = (Vec::new(), 0);
+    for round in 0..kills {
+        replicas = draw(&mut dice) % 30;
+        churn.scale(DEPLOYMENTS, "game", replicas);
+        await_mutations(&world, draw(&mut dice) % 20);
+        leader.kill();
+        let began = Instant::now();
+        standby.await_leading();
+        takeovers.push(began.elapsed());
+        assert!(began.elapsed() < TAKEOVER_MAX, "round {round}: {:?}", began.elapsed());
+        leader = standby;
+        standby = world.replica(if round % 2 == 0 { "a" } else { "b" });
+        standby.await_standing_by();
+    }
+    churn.await_mapped(&world, usize::try_from(replicas).unwrap());
+    assert_eq!(still.await_mapped(&world, before.len()), before, "no mapping is lost");
+    assert_each_item_once(&world.ledger());
+    takeovers.sort();
+    let at = |part: usize| takeovers[(takeovers.len() - 1) * part / 100].as_secs_f64();
+    println!(
+        "takeover after {kills} kills: least {:.2} s, median {:.2} s, p90 {:.2} s, most {:.2} s",
+        at(0),
+        at(50),
+        at(90),
+        at(100)
+    );
+    world.end(vec![leader, standby]);
+}
+
+/// Waits until that many requests more have changed the cloud, or nothing is left to change.
+fn await_mutations(world: &World<'_>, more: u64) {
+    let from = mutations(&world.ledger());
+    let until = Instant::now() + Duration::from_secs(2);
+    while mutations(&world.ledger()) < from + usize::try_from(more).unwrap() && Instant::now() < until {
+        std::thread::park_timeout(crate::api::LOOK_EVERY);
+    }
+}
+
+fn a_leader_that_was_stopped_does_no_harm(plane: &ControlPlane) {
+    let world = World::new(plane, &Settings::default());
+    let (mut stopped, mut other) = two(&world);
+    let (still, churn, before) = steady(&world, "stop");
+    churn.scale(DEPLOYMENTS, "game", 25);
+    await_mutations(&world, 5);
+    stopped.send(Signal::STOP);
+    let began = Instant::now();
+    other.await_leading();
+    println!("takeover from a stopped leader after {:.2} s", began.elapsed().as_secs_f64());
+    let mapped = churn.await_mapped(&world, 25);
+    let versions = |namespace: &Namespace<'_>| -> BTreeSet<String> {
+        namespace.poddnats().iter().map(|object| object["metadata"]["resourceVersion"].to_string()).collect()
+    };
+    let quiet = (versions(&churn), versions(&still), world.entries(), mutations(&world.ledger()));
+    eventually("end of twice the lease", PATIENCE, || is(began.elapsed() > Duration::from_secs(6), began.elapsed()));
+    stopped.send(Signal::CONT);
+    eventually("end of the leader that was", PATIENCE, || is(!stopped.is_alive(), "it still runs"));
+    assert_eq!((versions(&churn), versions(&still), world.entries(), mutations(&world.ledger())), quiet);
+    assert_eq!(churn.await_mapped(&world, 25), mapped);
+    assert_eq!(still.await_mapped(&world, before.len()), before);
+    world.end(vec![other]);
+}
+
+fn a_leader_that_is_asked_to_end_hands_over(plane: &ControlPlane) {
+    let world = World::new(plane, &Settings::default());
+    let (leader, mut standby) = two(&world);
+    let (still, churn, before) = steady(&world, "hand");
+    churn.scale(DEPLOYMENTS, "game", 25);
+    await_mutations(&world, 5);
+    let began = Instant::now();
+    let (status, said) = leader.terminate();
+    assert!(status.success(), "it ended with {status}: {}", said.join("\n"));
+    let ended = began.elapsed();
+    standby.await_leading();
+    println!(
+        "SIGTERM: ended after {:.2} s, succeeded after {:.2} s",
+        ended.as_secs_f64(),
+        began.elapsed().as_secs_f64()
+    );
+    assert!(began.elapsed() < TAKEOVER_MAX, "the lease is given back");
+    churn.await_mapped(&world, 25);
+    assert_eq!(still.await_mapped(&world, before.len()), before);
+    world.end(vec![standby]);
+}
+
+fn a_leader_without_history(plane: &ControlPlane) {
+    let world = World::new(plane, &Settings::default());
+    let mut leader = world.leader();
+    let (still, churn, before) = steady(&world, "history");
+    let old = world.path("old");
+    for what in ["an empty", "an old", "a foreign"] {
+        let journal = leader.journal.clone();
+        let (status, said) = leader.terminate();
+        assert!(status.success(), "it ended with {status}: {}", said.join("\n"));
+        match what {
+            "an empty" => {
+                fs::rename(&journal, &old).unwrap();
+            }
+            "an old" => {
+                fs::remove_dir_all(&journal).unwrap();
+                copy(&old, &journal);
+            }
+            _ => {
+                // The journal of somebody else's cluster: another world's leader wrote it.
+                fs::remove_dir_all(&journal).unwrap();
+                foreign(&journal);
+            }
+        }
+        let from = mutations(&world.ledger());
+        leader = world.leader();
+        // It is at work: a pod that comes is mapped, and the one entry is all that it did.
+        churn.scale(DEPLOYMENTS, "game", 1);
+        churn.await_mapped(&world, 1);
+        assert_eq!(still.await_mapped(&world, before.len()), before, "{what} journal");
+        assert_eq!(mutations(&world.ledger()) - from, 1, "{what} journal");
+        churn.scale(DEPLOYMENTS, "game", 0);
+        eventually("end of the one", PATIENCE, || is(churn.poddnats().is_empty(), churn.poddnats().len()));
+    }
+    world.end(vec![leader]);
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// A journal that a sandbox wrote: whole, and of a cluster that is not this one.
+fn foreign(journal: &std::path::Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sandbox = crate::world::natgw(&["sandbox", "--settle", "--speed", "20", "--journal"]);
+    sandbox.arg(folder.path()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let status = crate::children::launch(sandbox).unwrap().wait().unwrap();
+    assert!(status.success(), "{status}");
+    copy(&folder.path().join("journal"), journal);
+}
