@@ -21,6 +21,7 @@
 //! | [`machine`] | events, the fold over them, every decision, what must be true outside, what must hold | nothing |
 //! | [`ports`] | the outside in domain words: traits for cloud, cluster and lease; effects and listings | `machine` |
 //! | [`controller`] | the step: lease, barrier, lanes, differences of listings, pacing | `machine`, `ports` |
+//! | [`plan`] | what a leader would change now, and why: the step with effects that nobody carries out | `controller`, `executor`, `ports`, `machine` |
 //! | [`executor`] | one async fn an effect, over the ports | `machine`, `ports` |
 //! | `driver` | the live loop: clocks, the journal's thread, futures polled side by side | `controller`, `executor`, `ports`, `machine`, natgw-journal |
 //! | [`cloud`] | Alibaba Cloud's RPC: signature, eight actions, one table from error code to class | `ports`, `machine` |
@@ -72,6 +73,9 @@ pub mod config;
 // Imports admin, controller, driver, the meter of cloud, and machine.
 #[cfg(feature = "adapters")]
 pub mod metrics;
+
+// Imports controller, executor, ports and machine.
+pub mod plan;
 
 // Its models import machine, ports, and the pure parts of cloud and cluster; its live part puts everything together.
 pub mod sandbox;

@@ -166,3 +166,5 @@ impl<W: Watch> Watch for Woken<W> {
         }
     }
 }
+#[cfg(test)]
+mod tests;

@@ -130,7 +130,8 @@ impl Published {
         }
     }
 
-    pub(super) fn ask(&self, ask: Ask) -> Result<(), TooMany> {
+    /// Asks, for the server and for tests of whoever answers.
+    pub(crate) fn ask(&self, ask: Ask) -> Result<(), TooMany> {
         let mut asks = lock(&self.0.asks);
         if asks.len() >= ASKS_MAX {
             return Err(TooMany);

@@ -87,6 +87,7 @@ const fn free_ports(eip: &Eip, protocol: Protocol) -> u32 {
 pub(super) fn size(range: &Range) -> u32 {
     let (mut next, mut size) = (u32::from(range.first), 0);
     let mut excluded = range.excluded.clone();
+    excluded.retain(|(first, last)| first <= last);
     excluded.sort_unstable();
     let end = u32::from(range.last).saturating_add(1);
     for (first, last) in excluded {
