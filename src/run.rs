@@ -5,6 +5,7 @@
 //! what is under way is dropped, the journal closed, and the lease given back last.
 
 mod observe;
+mod plan;
 mod watch;
 
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ use crate::metrics::{self, Sources, Watched, Woken};
 use crate::ports::cluster::{Cluster as _, ClusterError, ClusterErrorClass, Lease as _};
 
 use self::observe::Log;
+pub use self::plan::{PlanError, plan};
 
 /// Total time of a listing's page: of the API server a page of 500 pods takes less than a second, of the cloud a page
 /// of 50 entries, too.
