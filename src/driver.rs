@@ -35,7 +35,7 @@ use crate::ports::effect::{Ended, ListError, Listing};
 use self::clock::Clock;
 use self::history::History;
 use self::phase::{Phase, effect_word, list_word};
-use self::writer::Writer;
+use self::writer::{Views, Writer};
 
 /// The watches, as one stream in order.
 #[expect(async_fn_in_trait, reason = "everything here lives on one thread")]
@@ -136,6 +136,12 @@ impl<'a, K: Cluster + Lease, C: Cloud, W: Watch, O: Observer> Driver<'a, K, C, W
         let writer = Writer::start(journal)?;
         let flights = FuturesUnordered::new();
         Ok(Self { cluster, cloud, watch, observer, controller, holder, writer, clock, flights, led: false })
+    }
+
+    /// For whoever wants to look at what is durable while it runs.
+    #[must_use]
+    pub fn views(&self) -> Views {
+        self.writer.views()
     }
 
     /// Runs until `asked` ends or the observer wants an end, and then ends gracefully.

@@ -25,6 +25,8 @@
 //! | `driver` | the live loop: clocks, the journal's thread, futures polled side by side | `controller`, `executor`, `ports`, `machine`, natgw-journal |
 //! | [`cloud`] | Alibaba Cloud's RPC: signature, eight actions, one table from error code to class | `ports`, `machine` |
 //! | [`cluster`] | the wire shapes of PodDNAT and of what is ours on a pod; lists, watches, writes and the Lease of an API server | `ports`, `machine` |
+//! | `admin` | health, leader, numbers, state and export over HTTP; changes nothing | `machine` |
+//! | `metrics` | the numbers and the state as rows: between the driver and its observer | `admin`, `controller`, `driver`, `machine`, `cloud`'s meter |
 //! | `config` | the configuration file | `machine`, `controller` and `cloud` (types) |
 //! | `run` | the controller as it is installed: configuration, API server, journal, cloud, then the loop | everything |
 //! | [`sandbox`] | pure models of VPC and cluster; the VPC behind HTTP; the whole controller against both | see there |
@@ -59,9 +61,17 @@ pub mod cloud;
 // Imports ports and machine, never another adapter.
 pub mod cluster;
 
+// Imports machine.
+#[cfg(feature = "adapters")]
+pub mod admin;
+
 // Imports the types of machine, controller and cloud that it fills in.
 #[cfg(feature = "adapters")]
 pub mod config;
+
+// Imports admin, controller, driver, the meter of cloud, and machine.
+#[cfg(feature = "adapters")]
+pub mod metrics;
 
 // Its models import machine, ports, and the pure parts of cloud and cluster; its live part puts everything together.
 pub mod sandbox;

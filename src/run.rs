@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use natgw_journal::JournalId;
 
+use crate::admin::{self, Published, Server};
 use crate::cloud::credentials::{ADDON_TOKEN, CredentialError, choose};
 use crate::cloud::endpoints::{EndpointError, Endpoints, Environment};
+use crate::cloud::meter::Calls;
 use crate::cloud::rpc::BuildError;
 use crate::cloud::{self as aliyun, AliyunCloud};
 use crate::cluster::api::{ConnectError, Fence, Timeouts};
@@ -26,6 +28,7 @@ use crate::controller::step::Identity;
 use crate::driver::clock::{self, Clock};
 use crate::driver::history::{self, Earlier, History};
 use crate::driver::{self, Driver, Start, entropy};
+use crate::metrics::{self, Sources, Watched, Woken};
 use crate::ports::cluster::{Cluster as _, ClusterError, ClusterErrorClass, Lease as _};
 
 use self::observe::Log;
@@ -59,6 +62,9 @@ pub enum Error {
          journal.path"
     )]
     JournalPath,
+    /// The admin server does not listen.
+    #[error(transparent)]
+    Admin(#[from] admin::Error),
     /// There is no client of the API server.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -95,17 +101,24 @@ pub async fn run(options: Options, asked: impl Future<Output = ()>) -> Result<()
     let clock = Clock::start();
     let configuration = load(&options.config)?;
     let journal = options.journal.clone().or_else(|| configuration.journal.path.clone()).ok_or(Error::JournalPath)?;
+    let published = Published::new();
+    let _admin = options.admin.map(|address| Server::bind(address, published.clone())).transpose()?;
     let fence = Fence::default();
     let cluster = connect(options.kubeconfig.as_deref(), &configuration, Some(fence.clone())).await?;
     let uid = cluster.uid().await?;
     examine(&cluster).await?;
     let history = open(&journal, &cluster).await?;
-    let cloud = cloud(&configuration)?;
+    let calls = Arc::new(Calls::default());
+    let cloud = cloud(&configuration, Arc::clone(&calls))?;
     let start = start(history, &configuration, &uid, clock);
-    let observer = Log::new(fence, clock);
-    let watch = cluster.watch();
+    let sources = Sources { clock, timing: start.identity.timing, calls, journal };
+    let log = Log::new(&cluster, published.clone(), fence, clock);
+    let observer = Watched::around(log, published.clone(), sources);
+    let watch = Woken::new(cluster.watch(), published.clone());
     tracing::info!("{} is a candidate for the lease", start.identity.holder);
-    Ok(Driver::new(&cluster, &cloud, watch, observer, start)?.run(asked).await?)
+    let driver = Driver::new(&cluster, &cloud, watch, observer, start)?;
+    metrics::serve_journal(&published, driver.views());
+    Ok(Box::pin(driver.run(asked)).await?)
 }
 
 fn load(path: &Path) -> Result<Configuration, Error> {
@@ -194,7 +207,7 @@ fn holder() -> String {
     format!("{name}_{}", entropy::fresh())
 }
 
-fn cloud(configuration: &Configuration) -> Result<AliyunCloud, Error> {
+fn cloud(configuration: &Configuration, calls: Arc<Calls>) -> Result<AliyunCloud, Error> {
     let environment = Environment::read();
     let clock: Arc<dyn Fn() -> std::time::SystemTime + Send + Sync> = Arc::new(clock::wall);
     let key = configuration.credential.clone();
@@ -208,5 +221,5 @@ fn cloud(configuration: &Configuration) -> Result<AliyunCloud, Error> {
         mutating_timeout: Duration::from_millis(timing.call_timeout_ms()),
         reading_timeout: READING_TIMEOUT,
     };
-    Ok(AliyunCloud::new(settings, credentials, clock)?)
+    Ok(AliyunCloud::metered(settings, credentials, clock, calls)?)
 }

@@ -93,6 +93,13 @@ impl KubeCluster {
         ClusterWatch::new(self.api.clone(), Rc::clone(&self.view))
     }
 
+    /// Whether the watches have shown all pods and PodDNATs once.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        let view = self.view.borrow();
+        view.pods.has_been_listed() && view.claims.has_been_listed()
+    }
+
     /// UID of the Namespace kube-system, which is the cluster's identity.
     ///
     /// # Errors

@@ -74,6 +74,11 @@ impl Shown {
         }
     }
 
+    /// Whether the watch has brought a list to its end.
+    pub(super) const fn has_been_listed(&self) -> bool {
+        self.told > 0
+    }
+
     /// The watch shows that an object has gone.
     pub(super) fn forget(&mut self, meta: Meta<'_>) {
         self.objects.remove(meta.uid);

@@ -3,13 +3,18 @@
 //! Both channels are bounded: the step has one group under way at a time. After the first error nothing more is
 //! accepted, for what is on the disk is unknown until the journal is opened again. While no group comes the journal is
 //! settled, so that a loss of the last group would be called by its name.
+//!
+//! Others may look at what is durable ([`Views`]): between two groups the thread hands out a consistent prefix, which is
+//! read elsewhere while the journal goes on.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use natgw_journal::Journal;
-use tokio::sync::mpsc;
+use std::sync::Arc;
+
+use natgw_journal::{Directory, Journal, SledReader, View};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::controller::step::Head;
 use crate::machine::event::{Record, codec};
@@ -17,6 +22,10 @@ use crate::machine::event::{Record, codec};
 /// How long the journal is idle before it is settled: far above the time between groups under load, far below what a
 /// person takes to pull a plug.
 const IDLE: Duration = Duration::from_millis(100);
+
+/// Places of the queue: one for the step's group, one for a view, one for the end. None of them is ever full when its own
+/// comes, so that a question about the journal cannot keep a group out.
+const PLACES: usize = 3;
 
 /// A group that is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +57,39 @@ pub enum Error {
     Lost,
 }
 
+/// A consistent prefix of the journal.
+pub type JournalView = View<SledReader, Directory>;
+
+/// What the thread is asked to do.
+enum Work {
+    Append(Vec<Record>),
+    /// With the leave to ask, which is given back when this is taken.
+    View(oneshot::Sender<JournalView>, OwnedSemaphorePermit),
+    Close,
+}
+
+/// Whoever may look at what is durable. It cannot write, and the writer's end does not wait for it.
+#[derive(Clone, Debug)]
+pub struct Views {
+    work: SyncSender<Work>,
+    one: Arc<Semaphore>,
+}
+
+impl Views {
+    /// Everything that is durable when the thread comes by; `None` once the journal is closed.
+    pub async fn take(&self) -> Option<JournalView> {
+        let leave = Arc::clone(&self.one).acquire_owned().await.ok()?;
+        let (reply, view) = oneshot::channel();
+        self.work.try_send(Work::View(reply, leave)).ok()?;
+        view.await.ok()
+    }
+}
+
 /// The journal behind its thread.
 #[derive(Debug)]
 pub struct Writer {
-    groups: SyncSender<Vec<Record>>,
+    work: SyncSender<Work>,
+    one_view: Arc<Semaphore>,
     answers: mpsc::Receiver<Result<Written, Error>>,
     thread: JoinHandle<()>,
 }
@@ -62,16 +100,22 @@ impl Writer {
     /// # Errors
     /// Fails when the system gives no thread.
     pub fn start(journal: Journal) -> Result<Self, Error> {
-        let (groups, queue) = sync_channel(1);
+        let (work, queue) = sync_channel(PLACES);
         let (answer, answers) = mpsc::channel(1);
-        let work = move || {
+        let write = move || {
             if let Err(error) = write(journal, &queue, &answer) {
                 // Nobody listens any more where the loop has ended first.
                 answer.blocking_send(Err(error)).ok();
             }
         };
-        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(work).map_err(Error::Thread)?;
-        Ok(Self { groups, answers, thread })
+        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(write).map_err(Error::Thread)?;
+        Ok(Self { work, one_view: Arc::new(Semaphore::new(1)), answers, thread })
+    }
+
+    /// For whoever wants to look at what is durable.
+    #[must_use]
+    pub fn views(&self) -> Views {
+        Views { work: self.work.clone(), one: Arc::clone(&self.one_view) }
     }
 
     /// Hands over a group. Never waits.
@@ -79,7 +123,7 @@ impl Writer {
     /// # Errors
     /// Fails when the thread ended or has not taken the group before.
     pub fn append(&self, records: Vec<Record>) -> Result<(), Error> {
-        self.groups.try_send(records).map_err(|_| Error::Lost)
+        self.work.try_send(Work::Append(records)).map_err(|_| Error::Lost)
     }
 
     /// The next group that became durable. Never ends while none is under way.
@@ -95,8 +139,9 @@ impl Writer {
     /// # Errors
     /// Fails when any of these does; the next opening takes the stop for unclean.
     pub async fn close(self) -> Result<(), Error> {
-        let Self { groups, mut answers, thread } = self;
-        drop(groups);
+        let Self { work, mut answers, thread, .. } = self;
+        // Where nobody takes it the thread has ended.
+        work.try_send(Work::Close).ok();
         while let Some(answer) = answers.recv().await {
             answer?;
         }
@@ -106,20 +151,30 @@ impl Writer {
 
 fn write(
     mut journal: Journal,
-    queue: &Receiver<Vec<Record>>,
+    queue: &Receiver<Work>,
     answer: &mpsc::Sender<Result<Written, Error>>,
 ) -> Result<(), Error> {
     loop {
-        let records = match queue.recv_timeout(IDLE) {
-            Ok(records) => records,
+        let work = match queue.recv_timeout(IDLE) {
+            Ok(work) => work,
             Err(RecvTimeoutError::Timeout) => {
                 journal.settle().map_err(Error::Journal)?;
                 match queue.recv() {
-                    Ok(records) => records,
+                    Ok(work) => work,
                     Err(_) => break,
                 }
             }
             Err(RecvTimeoutError::Disconnected) => break,
+        };
+        let records = match work {
+            Work::Append(records) => records,
+            Work::View(reply, leave) => {
+                drop(leave);
+                // Whoever asked may have gone.
+                reply.send(journal.view()).ok();
+                continue;
+            }
+            Work::Close => break,
         };
         let group: Vec<_> = records.iter().map(codec::encode).collect::<Result<_, _>>().map_err(Error::Encode)?;
         let natgw_journal::Head { seq, hash } = journal.append(&group).map_err(Error::Journal)?;
@@ -132,6 +187,7 @@ fn write(
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use natgw_journal::{JournalId, Opened};
 
     use super::*;
@@ -164,6 +220,28 @@ mod tests {
         writer.append(vec![second]).unwrap();
         writer.close().await.unwrap();
         assert_eq!(open(room.path()).head().seq, 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_durable_may_be_looked_at_between_groups_and_after_the_end_no_more() {
+        let room = tempfile::tempdir().unwrap();
+        let mut writer = Writer::start(open(room.path())).unwrap();
+        let views = writer.views();
+        // Questions that nobody waits for any more do not keep a group out.
+        for _ in 0..10 {
+            let asked = views.take();
+            assert!(asked.now_or_never().is_none());
+        }
+        writer.append(vec![started()]).unwrap();
+        assert_eq!(writer.written().await.unwrap().head.seq, 1);
+        let view = views.take().await.unwrap();
+        let mut export = Vec::new();
+        view.export(&mut export).unwrap();
+        assert!(String::from_utf8(export).unwrap().starts_with("{\"natgw_export\":1,"));
+        assert_eq!(view.head().seq, 1);
+        drop(view);
+        writer.close().await.unwrap();
+        assert!(views.take().await.is_none());
     }
 
     #[tokio::test]

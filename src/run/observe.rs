@@ -1,25 +1,33 @@
-//! What an operator reads in the log, and how far the lease lets writes go.
+//! What an operator reads in the log, when a replica is ready, and how far the lease lets writes go.
 
+use crate::admin::Published;
 use crate::cluster::api::Fence;
+use crate::cluster::client::KubeCluster;
 use crate::controller::step::Controller;
 use crate::driver::clock::Clock;
 use crate::driver::phase::Phase;
 use crate::driver::{Course, Observer};
 use crate::machine::event::{Record, words};
 
-/// Logs every record, and moves the fence with the lease.
-pub(super) struct Log {
+/// Logs every record, moves the fence with the lease, and says when the watches show the cluster.
+pub(super) struct Log<'a> {
+    cluster: &'a KubeCluster,
+    published: Published,
     fence: Fence,
     clock: Clock,
+    /// Whether it was said.
+    watches: bool,
 }
 
-impl Log {
-    pub(super) const fn new(fence: Fence, clock: Clock) -> Self {
-        Self { fence, clock }
+impl<'a> Log<'a> {
+    /// Objects to being ready until the watches show the cluster: before that a standby could not take over at once.
+    pub(super) fn new(cluster: &'a KubeCluster, published: Published, fence: Fence, clock: Clock) -> Self {
+        published.object(Some("the watches do not show the cluster yet".to_owned()));
+        Self { cluster, published, fence, clock, watches: false }
     }
 }
 
-impl Observer for Log {
+impl Observer for Log<'_> {
     fn phase(&mut self, phase: Phase) {
         if phase == Phase::Leading {
             tracing::info!("the lease is won: this process leads");
@@ -36,6 +44,11 @@ impl Observer for Log {
 
     fn turned(&mut self, controller: &Controller) -> Course {
         self.fence.set(controller.acts_until_ms().map(|until| self.clock.at(Some(until))));
+        if !self.watches && self.cluster.is_watched() {
+            self.watches = true;
+            self.published.object(None);
+            tracing::info!("the watches show the cluster");
+        }
         Course::Continue
     }
 }

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 
 use crate::machine::demand::Want;
 use crate::machine::identity::{EniId, GatewayId, Generation, PodKey, PodUid, TableId, VSwitchId, ZoneId};
-use crate::machine::state::{Allocation, Entry, Item, Phase, Place};
+use crate::machine::pool::Eip;
+use crate::machine::state::{Allocation, Entry, Gateway, Item, Phase, Place, Table};
 
 impl Allocation {
     /// The pod.
@@ -167,6 +168,46 @@ impl Item {
     #[must_use]
     pub const fn entry(&self) -> &Entry {
         &self.entry
+    }
+}
+
+impl Gateway {
+    /// It is available.
+    #[must_use]
+    pub const fn is_available(&self) -> bool {
+        self.available
+    }
+
+    /// The EIPs that the pools cover, in configured order.
+    #[must_use]
+    pub fn eips(&self) -> &[Eip] {
+        &self.eips
+    }
+}
+
+impl Table {
+    /// Its entries have been read in this term.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Items of ours that are there or may come, and entries that are nobody's or another's.
+    #[must_use]
+    pub const fn entries(&self) -> u32 {
+        self.committed
+    }
+
+    /// How many entries it takes, once it has refused one.
+    #[must_use]
+    pub const fn limit(&self) -> Option<u32> {
+        self.limit
+    }
+
+    /// How many pods wait for room in it.
+    #[must_use]
+    pub fn queue_length(&self) -> usize {
+        self.queue.len()
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::machine::event::seen;
 use crate::machine::identity::Protocol;
 use crate::machine::identity::{AllocationId, GatewayId, Generation, PodKey, PodUid, TableId, Tuple, VSwitchId};
-use crate::machine::state::{Allocation, Entry, Pod, Settings, Standing, State, Stray};
+use crate::machine::state::{Allocation, Entry, Gateway, Pod, Settings, Standing, State, Stray, Table};
 
 impl State {
     /// Whether an observation of a gateway says nothing new.
@@ -216,6 +216,39 @@ impl State {
         self.pods.iter()
     }
 
+    /// The allocations whose entries are for an address.
+    pub fn allocations_on(&self, ip: std::net::Ipv4Addr) -> impl Iterator<Item = AllocationId> {
+        self.by_ip.peek(&ip).into_iter().flatten().copied()
+    }
+
+    /// The pods that have an address and have not ended.
+    pub fn pods_on(&self, ip: std::net::Ipv4Addr) -> impl Iterator<Item = &PodUid> {
+        let uids = self.pods_by_ip.peek(&ip).into_iter().flatten();
+        uids.filter(|uid| self.pods.peek(*uid).is_some_and(|pod| pod.ended.is_none()))
+    }
+
+    /// Pods after one in order of UID, all of them without one.
+    pub fn pods_after(&self, uid: Option<&PodUid>) -> impl Iterator<Item = (&PodUid, &Pod)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.pods.range((uid.cloned().map_or(Unbounded, Excluded), Unbounded))
+    }
+
+    /// Allocations after one in order, all of them without one.
+    pub fn allocations_after(&self, id: Option<AllocationId>) -> impl Iterator<Item = (&AllocationId, &Allocation)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.allocations.range((id.map_or(Unbounded, Excluded), Unbounded))
+    }
+
+    /// The gateways that were seen or are configured, with what of them the pools cover.
+    pub fn gateways(&self) -> impl Iterator<Item = (&GatewayId, &Gateway)> {
+        self.gateways.scan()
+    }
+
+    /// The forward tables.
+    pub fn tables(&self) -> impl Iterator<Item = (&TableId, &Table)> {
+        self.tables.scan()
+    }
+
     /// All allocations.
     pub fn allocations(&self) -> impl Iterator<Item = (&AllocationId, &Allocation)> {
         self.allocations.iter()
@@ -278,6 +311,12 @@ impl Pod {
         self.gate
     }
 
+    /// It asks for a mapping, or has asked.
+    #[must_use]
+    pub const fn has_asked(&self) -> bool {
+        self.arrival.is_some()
+    }
+
     /// Its name.
     #[must_use]
     pub const fn key(&self) -> &PodKey {
@@ -300,7 +339,7 @@ impl Pod {
     }
 }
 
-impl super::Table {
+impl Table {
     /// The stray of that id.
     pub(crate) fn stray(&self, id: Option<&crate::machine::identity::EntryId>) -> Option<&Stray> {
         match self.entries.get(id?)? {
