@@ -167,8 +167,10 @@ impl KubeCluster {
 
     pub(super) async fn list_all_pods(&self) -> Result<Vec<PodSeen>, Failure> {
         let places = self.places().await?;
+        let floor = self.view.borrow().pods.floor();
         let Listed { items, version } = list::<PodObject>(&self.api, &Resource::pods()).await?;
         let pods: Vec<_> = items.iter().map(|pod| (pod.meta(), pod.observe(&places))).collect();
+        self.look_back(floor, version);
         note(&mut self.view.borrow_mut().pods, version, pods.iter().map(|(meta, seen)| (*meta, asks(seen))));
         Ok(pods.into_iter().map(|(_, seen)| seen).collect())
     }
@@ -177,7 +179,9 @@ impl KubeCluster {
         if let Err(error) = self.examine().await {
             tracing::warn!("{error}");
         }
+        let floor = self.view.borrow().claims.floor();
         let Listed { items, version } = list::<ClaimObject>(&self.api, &Resource::claims()).await?;
+        self.look_back(floor, version);
         let mut claims = Vec::with_capacity(items.len());
         for claim in items {
             // Written since, by us or seen by the watch: what the list says of it must not be taken for news.
@@ -239,6 +243,11 @@ impl KubeCluster {
             recent.clear();
         }
         recent.insert(key.clone(), object);
+    }
+
+    /// Versions of consistent lists, one begun after the other has ended, never fall.
+    fn look_back(&self, floor: u64, version: Option<u64>) {
+        self.view.borrow_mut().set_back |= version.is_some_and(|version| version < floor);
     }
 
     /// Which Namespaces are being deleted and which Nodes are virtual.
