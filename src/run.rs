@@ -32,6 +32,7 @@ use crate::metrics::{self, Sources, Watched, Woken};
 use crate::ports::cluster::{Cluster as _, ClusterError, Lease as _};
 
 use self::observe::Log;
+pub(crate) use self::observe::is_told;
 pub use self::plan::{PlanError, plan};
 
 /// Total time of a listing's page: of the API server a page of 500 pods takes less than a second, of the cloud a page
