@@ -165,6 +165,19 @@ fn what_would_be_created_and_deleted_is_told_with_its_reason_by_reading_alone() 
 }
 
 #[test]
+fn the_example_of_game_servers_is_mapped_and_then_nothing_is_left_to_plan() {
+    let room = tempdir().unwrap();
+    let folder = room.path().join("game");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/game-servers.yaml");
+    let arguments = ["sandbox", text(&example), "--journal", text(&folder), "--settle", "-o", "json", "--speed", "10"];
+    let settled = Natgw::start(&arguments).end();
+    assert!(settled.status.success(), "{:?}", settled.said);
+    let names: Vec<_> = evidence::mapped(settled.documents.last().unwrap()).into_iter().collect();
+    assert_eq!(names, ["game-0", "game-1", "game-2"]);
+    assert_eq!(actions(&plan(&["--sandbox", text(&folder)])), [""; 0]);
+}
+
+#[test]
 fn what_cannot_be_read_makes_a_plan_incomplete() {
     let room = tempdir().unwrap();
     let folder = room.path().join("game");

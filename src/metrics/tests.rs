@@ -196,6 +196,23 @@ fn the_numbers_are_the_states() {
 }
 
 #[test]
+fn a_standby_does_not_tell_of_a_state_that_it_does_not_follow() {
+    let published = Published::new();
+    let (mut watched, controller, _folder) = room(&published);
+    let leads = served(&scraped(&mut watched, &published, &controller));
+    let identity = Identity { holder: "b".to_owned(), journal: [1; 16], rebased: None, timing: TIMING, speed: 1 };
+    let head = Head { seq: controller.state().seq(), hash: [0; 32] };
+    let standby = Controller::new(identity, controller.state().clone(), head);
+    let text = scraped(&mut watched, &published, &standby);
+    let stands_by = served(&text);
+    for name in ["natgw_ports", "natgw_table_entries", "natgw_pods", "natgw_allocations", "natgw_intents"] {
+        assert!(leads.contains_key(name) && !stands_by.contains_key(name), "{name}");
+    }
+    assert!(stands_by.keys().all(|name| leads.contains_key(name)));
+    assert_eq!((sample(&text, "natgw_leader"), sample(&text, "natgw_journal_head")), (0.0, 495.0));
+}
+
+#[test]
 fn the_size_of_a_range_is_what_it_contains() {
     for (first, last, excluded) in [
         (512, 1024, vec![]),
