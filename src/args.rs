@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
+use natgw::plan::{Plan, show};
 use natgw::run;
 use natgw::sandbox::live;
 
@@ -42,6 +44,12 @@ pub(crate) enum Command {
     /// three EIPs. Prints the address that it listens on. Ctrl-C ends it.
     #[command(after_long_help = cloud::explained())]
     Cloud(Box<CloudArgs>),
+    /// Tell what a leader would change now, and why. Nothing is changed.
+    ///
+    /// Reads the cluster and the cloud as a new leader does, decides as it would, and carries out nothing. The plan of a
+    /// real cluster is that of a leader without its journal; of a sandbox that is not running, with it. Ends with 1 where
+    /// something could not be read.
+    Plan(PlanArgs),
     /// Print the CustomResourceDefinition of the PodDNAT as YAML.
     Crd,
 }
@@ -66,6 +74,37 @@ impl From<RunArgs> for run::Options {
     fn from(args: RunArgs) -> Self {
         let RunArgs { config, kubeconfig, journal, admin } = args;
         Self { config, kubeconfig, journal, admin }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PlanArgs {
+    /// The configuration; of a sandbox that has none, every gateway of the simulated account.
+    #[arg(long, value_name = "FILE", required_unless_present = "sandbox")]
+    config: Option<PathBuf>,
+    /// How to reach the cluster; without it as the ServiceAccount of the pod that this runs in.
+    #[arg(long, value_name = "FILE", conflicts_with = "sandbox")]
+    kubeconfig: Option<PathBuf>,
+    /// The folder of a sandbox (its --journal), instead of a real cluster.
+    #[arg(long, value_name = "DIR")]
+    sandbox: Option<PathBuf>,
+    /// The address of the cloud that the sandbox works with; without it the simulated one in its folder.
+    #[arg(long, value_name = "URL", requires = "sandbox")]
+    cloud: Option<String>,
+    /// How the plan is printed.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: show::Format,
+}
+
+impl PlanArgs {
+    /// The plan, and how it is to be printed.
+    pub(crate) async fn make(self) -> Result<(Plan, show::Format)> {
+        let plan = match (self.sandbox, self.config) {
+            (Some(folder), config) => live::plan(live::PlanOptions { folder, config, cloud: self.cloud }).await?,
+            (None, Some(config)) => run::plan(&config, self.kubeconfig.as_deref()).await?,
+            (None, None) => bail!("NATGW-CONFIG: there is no plan without a configuration; give --config"),
+        };
+        Ok((plan, self.output))
     }
 }
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use natgw::cluster::crd;
+use natgw::plan::show;
 use natgw::sandbox::{http, live};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
@@ -41,6 +42,11 @@ fn run(command: Command) -> Result<()> {
             Command::Sandbox(args) => Box::pin(live::run(args.into(), asked)).await?,
             Command::Cloud(args) => {
                 http::serve((*args).try_into()?, |address| println!("listening on http://{address}"), asked).await?;
+            }
+            Command::Plan(args) => {
+                let (plan, format) = Box::pin(args.make()).await?;
+                print(&show::render(&plan, format))?;
+                anyhow::ensure!(plan.unread.is_empty(), "NATGW-PLAN-INCOMPLETE: not everything could be read");
             }
             Command::Crd => print(&crd::yaml()?)?,
         }

@@ -3,7 +3,8 @@
 //! [`Watched`] stands between the driver and its observer. It counts what happens as it happens, and answers the questions
 //! of the admin server when the loop comes by. Everything else is read from the controller's state for a scrape: its cost
 //! follows the number of gateways, EIPs, pods and allocations, and nobody pays for what nobody asks. The text is made in
-//! the server's thread. Nothing here can change what the controller does.
+//! the server's thread. Nothing here can change what the controller does. What is read from the state — from `natgw_ports`
+//! to `natgw_exposure_bound_seconds` — only the leader serves, for a standby knows what was when it led last.
 //!
 //! | metric | type | labels | meaning |
 //! | --- | --- | --- | --- |

@@ -11,6 +11,8 @@
 //! * What cannot be read is named, and the plan is then incomplete.
 
 mod changes;
+#[cfg(feature = "adapters")]
+pub mod show;
 
 use serde::Serialize;
 
@@ -182,6 +184,3 @@ impl Plan {
         self.changes.is_empty() && self.unread.is_empty()
     }
 }
-
-#[cfg(test)]
-mod tests;

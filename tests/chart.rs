@@ -2,7 +2,7 @@
 #![cfg(feature = "adapters")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a chart that cannot be read is a failed test")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -104,6 +104,8 @@ fn no_role_is_written_anywhere_else() {
             found.push((path.file_name().unwrap().to_string_lossy().into_owned(), line.len(), next));
         }
     }
+    // Alerts are rules, too.
+    found.retain(|(file, ..)| file != "prometheusrule.yaml");
     let files = ["files/cluster-role.yaml", "files/role.yaml"];
     assert_eq!(found.len(), files.len(), "{found:?}");
     for ((file, _, next), rules) in found.iter().zip(files) {
@@ -164,6 +166,60 @@ fn the_values_schema_names_every_key_that_the_program_reads() {
     assert_eq!(keys("/properties/config/properties/leaderElection/properties"), known("leaderElection"));
 }
 
+/// Each metric of the table at the head of `src/metrics.rs` with its labels.
+fn metrics() -> BTreeMap<String, BTreeSet<String>> {
+    let source = include_str!("../src/metrics.rs");
+    let rows = source.lines().filter_map(|line| line.strip_prefix("//! | `natgw_"));
+    let row = |row: &str| {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let labels = cells[2].split(',').map(|label| label.trim().to_owned()).collect();
+        (format!("natgw_{}", cells[0].trim_end_matches('`')), labels)
+    };
+    rows.map(row).collect()
+}
+
+/// Metrics that an expression names and nobody serves, and labels that none of its metrics has.
+fn unknown_names(expression: &str, labels: &[String]) -> Vec<String> {
+    let metrics = metrics();
+    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    let (named, unknown): (Vec<_>, Vec<_>) =
+        expression.split(word).filter(|name| name.starts_with("natgw_")).partition(|name| metrics.contains_key(*name));
+    let has = |label: &String| named.iter().any(|name| metrics[*name].contains(label));
+    let strange = labels.iter().filter(|label| !has(label)).cloned();
+    unknown.into_iter().map(str::to_owned).chain(strange).collect()
+}
+
+/// The labels that an alert uses: in `by (…)`, in braces, and in its words.
+fn labels_of(alert: &Value) -> Vec<String> {
+    let (expression, text) = (alert["expr"].as_str().unwrap(), alert.to_string());
+    let after = |text: &str, mark: &str, end: char| -> Vec<String> {
+        let parts = text.split(mark).skip(1).filter_map(|rest| Some(rest.split_once(end)?.0.to_owned()));
+        parts.collect()
+    };
+    let grouped = after(expression, "by (", ')').join(",");
+    let matched = after(expression, "{", '}').join(",");
+    let matched = matched.split(',').filter_map(|part| part.split(['=', '!']).next()).map(str::to_owned);
+    let said = after(&text, "$labels.", ' ');
+    let all = grouped.split(',').map(str::to_owned).chain(matched).chain(said);
+    all.map(|label| label.trim().to_owned()).filter(|label| !label.is_empty()).collect()
+}
+
+#[test]
+fn alerts_speak_of_what_is_served() {
+    let alerts = yaml("files/alerts.yaml");
+    let alerts = alerts.as_array().unwrap();
+    assert!(alerts.len() >= 9);
+    for alert in alerts {
+        let unknown = unknown_names(alert["expr"].as_str().unwrap(), &labels_of(alert));
+        assert_eq!(unknown, [""; 0], "{alert}");
+        assert!(alert["annotations"]["summary"].is_string() && alert["annotations"]["description"].is_string());
+        assert!(alert["labels"]["severity"].is_string(), "{alert}");
+    }
+    let wrong = json!({"expr": "sum by (eip) (natgw_pods{colour=\"red\"}) > natgw_pod", "a": "{{ $labels.taste }}"});
+    let unknown = unknown_names(wrong["expr"].as_str().unwrap(), &labels_of(&wrong));
+    assert_eq!(unknown, ["natgw_pod", "eip", "colour", "taste"]);
+}
+
 #[test]
 fn helm_renders_what_the_program_needs() {
     let Ok(lint) = Command::new("helm")
@@ -191,8 +247,13 @@ fn helm_renders_what_the_program_needs() {
     assert_eq!(permissions(&role["rules"]).0, needed(NAMESPACE));
     let [map] = &of_kind("ConfigMap")[..] else { panic!("{rendered:?}") };
     natgw::config::parse(map["data"]["config.yaml"].as_str().unwrap()).unwrap();
+    let [rule] = &of_kind("PrometheusRule")[..] else { panic!("{rendered:?}") };
+    assert_eq!(rule["spec"]["groups"][0]["rules"], yaml("files/alerts.yaml"));
     let [set] = &of_kind("StatefulSet")[..] else { panic!("{rendered:?}") };
     assert_eq!(set["spec"]["volumeClaimTemplates"][0]["metadata"]["name"], "journal");
+
+    let example = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/values.yaml");
+    assert!(!render(&["-f", example.to_str().unwrap()]).is_empty());
 
     let renamed = render(&["--set", "config.leaderElection.name=other"]);
     let role = renamed.iter().find(|object| object["kind"] == "Role").unwrap();

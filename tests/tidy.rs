@@ -56,6 +56,8 @@ const ROOMS: &[Room] = &[
     Room { modules: &["machine"], ours: &["machine"], crates: Some(PURE) },
     Room { modules: &["controller"], ours: &["controller", "machine", "ports"], crates: Some(PURE) },
     Room { modules: &["executor"], ours: &["executor", "machine", "ports"], crates: Some(PURE) },
+    Room { modules: &["plan/show"], ours: &["plan"], crates: None },
+    Room { modules: &["plan"], ours: &["controller", "executor", "machine", "plan", "ports"], crates: Some(PURE) },
     Room { modules: &["ports"], ours: &["machine", "ports"], crates: Some(PURE) },
     Room {
         modules: &["sandbox/vpc", "sandbox/as_list"],

@@ -130,7 +130,7 @@ fn write(metric: &mut MetricEncoder<'_>, kind: Kind, value: &Value) -> Result<()
     }
 }
 
-/// The meaning that the table gives, without the stop that the text adds.
+/// The meaning that the table gives.
 fn meaning(family: &Family) -> &'static str {
     let suffix = if family.kind == Kind::Counter { "_total" } else { "" };
     let cells = TABLE.lines().filter_map(|line| line.strip_prefix("//! | `")?.split_once('`'));

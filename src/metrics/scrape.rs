@@ -26,10 +26,13 @@ impl Scrape {
     pub(super) fn of(controller: &Controller, tally: &Tally, sources: &Sources) -> Self {
         let state = controller.state();
         let mut families = standing(controller, sources);
-        families.extend(capacity(state));
-        families.extend(tables(state));
-        families.extend(pods(state));
-        families.extend(allocations(state, tally));
+        // Another replica's journal ends where it led last: its numbers would be added to the leader's, and be wrong.
+        if controller.leads() {
+            families.extend(capacity(state));
+            families.extend(tables(state));
+            families.extend(pods(state));
+            families.extend(allocations(state, tally));
+        }
         families.extend(flights(tally));
         families.extend(calls(&sources.calls.snapshot()));
         families.extend(journal(state, tally));

@@ -1,0 +1,204 @@
+//! `natgw plan` as people run it: it tells what would be changed and why, and changes nothing.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what is missing is a failed test")]
+#![allow(clippy::disallowed_methods, reason = "tests wait for a child by the clock")]
+#![allow(unreachable_pub, missing_docs, dead_code, reason = "modules of several test programs")]
+
+#[path = "sandbox/evidence.rs"]
+mod evidence;
+#[path = "sandbox/manifests.rs"]
+mod manifests;
+#[path = "sandbox/process.rs"]
+mod process;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::tempdir;
+
+use self::evidence::{ledger, mutations};
+use self::manifests::{deployment, write};
+use self::process::{Natgw, run, text};
+
+/// Nobody listens there: a sandbox with this cloud can decide nothing and change nothing in it.
+const NO_CLOUD: &str = "http://127.0.0.1:1";
+
+/// Far beyond what a plan waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A simulated cloud of its own, with its ledger.
+struct Cloud {
+    _process: Natgw,
+    url: String,
+    ledger: PathBuf,
+}
+
+impl Cloud {
+    fn start(folder: &Path) -> Self {
+        let ledger = folder.join("ledger.jsonl");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let process = Natgw::start(&["cloud", "--listen", &address, "--ledger", text(&ledger)]);
+        let until = Instant::now() + PATIENCE;
+        while std::net::TcpStream::connect(&address).is_err() {
+            assert!(Instant::now() < until, "the cloud does not listen");
+            std::thread::yield_now();
+        }
+        Self { _process: process, url: format!("http://{address}"), ledger }
+    }
+
+    /// Requests so far, and how many of them changed something or tried to.
+    fn requests(&self) -> (usize, usize) {
+        let lines = ledger(&self.ledger);
+        (lines.len(), mutations(&lines))
+    }
+}
+
+/// Every file below a folder with what is in it.
+fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(content(&path));
+        } else {
+            all.insert(path.clone(), std::fs::read(&path).unwrap());
+        }
+    }
+    all
+}
+
+fn plan(arguments: &[&str]) -> Value {
+    let (status, out, err) = run(&[&["plan", "-o", "json"], arguments].concat());
+    assert!(status.success(), "{err}");
+    serde_json::from_str(&out).unwrap()
+}
+
+fn actions(plan: &Value) -> Vec<&str> {
+    plan["changes"].as_array().unwrap().iter().map(|change| change["action"].as_str().unwrap()).collect()
+}
+
+/// Asks for plans until one has an action: the sandbox needs its time until the cluster is as the manifest says.
+fn plan_with(action: &str, arguments: &[&str]) -> Value {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let plan = plan(arguments);
+        if actions(&plan).contains(&action) {
+            return plan;
+        }
+        assert!(Instant::now() < until, "no {action}: {plan:#}");
+    }
+}
+
+#[test]
+fn where_nothing_is_to_be_done_nothing_is_planned_and_the_folder_stays_as_it_is() {
+    let room = tempdir().unwrap();
+    let folder = room.path().join("game");
+    let settled =
+        Natgw::start(&["sandbox", "--journal", text(&folder), "--settle", "-o", "json", "--speed", "10"]).end();
+    assert!(settled.status.success(), "{:?}", settled.said);
+    let before = content(&folder);
+    let plan = plan(&["--sandbox", text(&folder)]);
+    assert_eq!(
+        (&plan["changes"], &plan["unserved"], &plan["unread"]),
+        (&serde_json::json!([]), &serde_json::json!([]), &serde_json::json!([]))
+    );
+    assert_eq!(
+        (&plan["term"], plan.get("without_history")),
+        (&serde_json::json!(2), None),
+        "it goes on from the journal"
+    );
+    let (_, table, _) = run(&["plan", "--sandbox", text(&folder)]);
+    assert_eq!(table, "nothing would be changed\n");
+    let after = content(&folder);
+    let changed: Vec<_> =
+        before.keys().chain(after.keys()).filter(|path| before.get(*path) != after.get(*path)).collect();
+    assert!(changed.is_empty(), "{changed:?}");
+}
+
+#[test]
+fn what_would_be_created_and_deleted_is_told_with_its_reason_by_reading_alone() {
+    let room = tempdir().unwrap();
+    let (folder, manifest) = (room.path().join("game"), room.path().join("game.yaml"));
+    let cloud = Cloud::start(room.path());
+    let sandbox = |url: &str| {
+        Natgw::start(&["sandbox", text(&manifest), "--journal", text(&folder), "--cloud", url, "-o", "json"])
+    };
+
+    // A controller that cannot reach its cloud: everything is still to be done, while it runs.
+    write(&manifest, &deployment(2, "80,53/udp"));
+    let stuck = sandbox(NO_CLOUD);
+    let up = plan_with("create-entry", &["--sandbox", text(&folder), "--cloud", &cloud.url]);
+    let created: Vec<_> =
+        up["changes"].as_array().unwrap().iter().filter(|change| change["action"] == "create-entry").collect();
+    assert_eq!(created.len() % 2, 0, "a pod is mapped as a whole: {up:#}");
+    for change in created {
+        assert!(change["subject"].as_str().unwrap().starts_with("default/game-"), "{change}");
+        assert!(change["why"].as_str().unwrap().contains("gets allocation"), "{change}");
+        assert!(change["detail"].as_str().unwrap().contains(" -> 172."), "{change}");
+    }
+    assert_eq!(actions(&up)[0], "write-claim", "the claim comes first: {up:#}");
+    assert!(up["without_history"].is_string(), "its journal is in use: {up:#}");
+    let (requests, changing) = cloud.requests();
+    assert!(requests > 0 && changing == 0, "{changing} of {requests} requests change something");
+    assert!(stuck.terminate().status.success());
+
+    // The same with a cloud, and then without any pod and without a cloud again.
+    let mut working = sandbox(&cloud.url);
+    working.wait_for_document("two mappings", |list| evidence::mapped(list).len() == 2);
+    assert!(working.terminate().status.success());
+    let (_, changing) = cloud.requests();
+    assert_eq!(changing, 4, "two entries of two pods were created");
+    write(&manifest, &deployment(0, "80,53/udp"));
+    let stuck = sandbox(NO_CLOUD);
+    let down = plan_with("delete-entry", &["--sandbox", text(&folder), "--cloud", &cloud.url]);
+    let deleted: Vec<_> =
+        down["changes"].as_array().unwrap().iter().filter(|change| change["action"] == "delete-entry").collect();
+    for change in deleted {
+        assert!(change["why"].as_str().unwrap().contains("released"), "{change}");
+    }
+    assert!(actions(&down).contains(&"withdraw") && actions(&down).contains(&"release-claim"), "{down:#}");
+    assert_eq!(cloud.requests().1, 4, "a plan deletes nothing");
+    assert!(stuck.terminate().status.success());
+}
+
+#[test]
+fn the_example_of_game_servers_is_mapped_and_then_nothing_is_left_to_plan() {
+    let room = tempdir().unwrap();
+    let folder = room.path().join("game");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/game-servers.yaml");
+    let arguments = ["sandbox", text(&example), "--journal", text(&folder), "--settle", "-o", "json", "--speed", "10"];
+    let settled = Natgw::start(&arguments).end();
+    assert!(settled.status.success(), "{:?}", settled.said);
+    let names: Vec<_> = evidence::mapped(settled.documents.last().unwrap()).into_iter().collect();
+    assert_eq!(names, ["game-0", "game-1", "game-2"]);
+    assert_eq!(actions(&plan(&["--sandbox", text(&folder)])), [""; 0]);
+}
+
+#[test]
+fn what_cannot_be_read_makes_a_plan_incomplete() {
+    let room = tempdir().unwrap();
+    let folder = room.path().join("game");
+    let settled =
+        Natgw::start(&["sandbox", "--journal", text(&folder), "--settle", "-o", "json", "--speed", "10"]).end();
+    assert!(settled.status.success());
+    let (status, out, err) = run(&["plan", "--sandbox", text(&folder), "--cloud", NO_CLOUD, "-o", "json"]);
+    assert_eq!(status.code(), Some(1));
+    assert!(err.contains("NATGW-PLAN-INCOMPLETE"), "{err}");
+    let plan: Value = serde_json::from_str(&out).unwrap();
+    assert!(!plan["unread"].as_array().unwrap().is_empty(), "{plan:#}");
+    assert_eq!(actions(&plan), [""; 0], "nothing is decided that rests on it");
+}
+
+#[test]
+fn a_folder_without_a_sandbox_and_a_missing_configuration_are_refused() {
+    let room = tempdir().unwrap();
+    let (status, _, err) = run(&["plan", "--sandbox", text(room.path())]);
+    assert_eq!(status.code(), Some(1));
+    assert!(err.starts_with("natgw: NATGW-PLAN-SANDBOX: there is no sandbox in "), "{err}");
+    assert_eq!(std::fs::read_dir(room.path()).unwrap().count(), 0, "and none is made");
+    assert_eq!(run(&["plan"]).0.code(), Some(2));
+    assert_eq!(run(&["plan", "--config", "a", "--cloud", "http://127.0.0.1:1"]).0.code(), Some(2));
+}
