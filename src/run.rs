@@ -22,17 +22,17 @@ use crate::cloud::meter::Calls;
 use crate::cloud::rpc::BuildError;
 use crate::cloud::{self as aliyun, AliyunCloud};
 use crate::cluster::api::{ConnectError, Fence, Timeouts};
-use crate::cluster::client::{self, KubeCluster};
-use crate::cluster::crd::{self, NotServed};
+use crate::cluster::client::{self, ExamineError, KubeCluster};
 use crate::config::{self, Configuration};
 use crate::controller::step::Identity;
 use crate::driver::clock::{self, Clock};
 use crate::driver::history::{self, Earlier, History};
 use crate::driver::{self, Driver, Start, entropy};
 use crate::metrics::{self, Sources, Watched, Woken};
-use crate::ports::cluster::{Cluster as _, ClusterError, ClusterErrorClass, Lease as _};
+use crate::ports::cluster::{Cluster as _, ClusterError, Lease as _};
 
 use self::observe::Log;
+pub(crate) use self::observe::is_told;
 pub use self::plan::{PlanError, plan};
 
 /// Total time of a listing's page: of the API server a page of 500 pods takes less than a second, of the cloud a page
@@ -77,7 +77,7 @@ pub enum Error {
     Cluster(#[from] ClusterError),
     /// The served definition of the PodDNAT cannot be used.
     #[error(transparent)]
-    Definition(#[from] NotServed),
+    Definition(#[from] ExamineError),
     /// The journal cannot be opened.
     #[error(transparent)]
     History(#[from] history::Error),
@@ -108,7 +108,7 @@ pub async fn run(options: Options, asked: impl Future<Output = ()>) -> Result<()
     let fence = Fence::default();
     let cluster = connect(options.kubeconfig.as_deref(), &configuration, Some(fence.clone())).await?;
     let uid = cluster.uid().await?;
-    examine(&cluster).await?;
+    cluster.examine().await?;
     let history = open(&journal, &cluster).await?;
     let calls = Arc::new(Calls::default());
     let cloud = cloud(&configuration, Arc::clone(&calls))?;
@@ -150,32 +150,6 @@ pub(crate) async fn connect(
         clock: Arc::new(clock::wall),
     };
     KubeCluster::connect(kubeconfig, settings).await
-}
-
-/// Finds out what the served definition would prune of what is ours, says so, and goes on without.
-///
-/// # Errors
-/// Fails when there is none of the version that natgw speaks, or the API server does not answer.
-pub(crate) async fn examine(cluster: &KubeCluster) -> Result<(), Error> {
-    let served = match cluster.definition().await {
-        Ok(served) => served.ok_or(NotServed)?,
-        Err(error) if error.class == ClusterErrorClass::Refused => {
-            tracing::warn!("{error}; what the served CRD prunes is not known, and PodDNATs are written as if nothing");
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let examined = crd::examine(&served)?;
-    for field in &examined.pruned {
-        tracing::warn!(
-            "the served CRD prunes {field}: PodDNATs are published without; apply the output of `natgw crd`"
-        );
-    }
-    for field in &examined.refused {
-        tracing::warn!("the served CRD has {field} with another type, so PodDNATs may be refused; apply `natgw crd`");
-    }
-    cluster.write_as(examined);
-    Ok(())
 }
 
 /// Opens the journal with what earlier leaders left in the cluster.

@@ -57,16 +57,16 @@ impl Fence {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The kubeconfig cannot be used.
-    #[error("NATGW-KUBECONFIG: the kubeconfig cannot be used, so nothing was started: {0}")]
-    Kubeconfig(#[from] kube::config::KubeconfigError),
+    #[error("NATGW-KUBECONFIG: the kubeconfig cannot be used, so nothing was started")]
+    Kubeconfig(#[source] Box<kube::config::KubeconfigError>),
     /// There is no kubeconfig, and this is no pod.
     #[error(
-        "NATGW-KUBECONFIG: no --kubeconfig is given and this is no pod with a ServiceAccount, so nothing was started: {0}"
+        "NATGW-KUBECONFIG: no --kubeconfig is given and this is no pod with a ServiceAccount, so nothing was started"
     )]
-    InCluster(#[from] kube::config::InClusterError),
+    InCluster(#[source] Box<kube::config::InClusterError>),
     /// The client cannot be built.
-    #[error("NATGW-KUBECONFIG: no client of the API server can be built, so nothing was started: {0}")]
-    Client(#[from] kube::Error),
+    #[error("NATGW-KUBECONFIG: no client of the API server can be built, so nothing was started")]
+    Client(#[source] Box<kube::Error>),
 }
 
 /// How a call ended, when it did not end well.
@@ -150,15 +150,17 @@ impl Api {
         drop(rustls::crypto::ring::default_provider().install_default());
         let mut config = match kubeconfig {
             Some(path) => {
-                let kubeconfig = Kubeconfig::read_from(path)?;
-                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
+                let unusable = |error| ConnectError::Kubeconfig(Box::new(error));
+                let kubeconfig = Kubeconfig::read_from(path).map_err(unusable)?;
+                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(unusable)?
             }
-            None => Config::incluster()?,
+            None => Config::incluster().map_err(|error| ConnectError::InCluster(Box::new(error)))?,
         };
         config.default_retry = false;
         config.connect_timeout = Some(timeouts.mutating);
         let namespace = config.default_namespace.clone();
-        Ok((Self { client: Client::try_from(config)?, timeouts, fence }, namespace))
+        let client = Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))?;
+        Ok((Self { client, timeouts, fence }, namespace))
     }
 
     /// Reads one object, within the time of a write: some write waits for it.

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::api::{Api, ConnectError, Failure, Fence, Timeouts};
-use super::crd::Examined;
+use super::crd::{self, Examined, NotServed};
 use super::list::{Listed, Resource, list};
 use super::pod::{PodStatus, STATUS_ANNOTATION};
 use super::poddnat::{PodDnat, claim_of};
@@ -37,6 +37,17 @@ const RECENT_MAX: usize = 64;
 
 /// The wall clock of what is written for people.
 pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// Why PodDNATs cannot be read and written.
+#[derive(Debug, thiserror::Error)]
+pub enum ExamineError {
+    /// There is no definition of the version that is spoken.
+    #[error(transparent)]
+    NotServed(#[from] NotServed),
+    /// It cannot be read.
+    #[error("the served CRD cannot be read: {0}")]
+    Unread(#[from] ClusterError),
+}
 
 /// What a cluster is reached with.
 pub struct Settings {
@@ -109,18 +120,27 @@ impl KubeCluster {
         Ok(namespace.metadata.uid)
     }
 
-    /// The served definition of the PodDNAT; `None` where there is none.
+    /// Reads the served definition of the PodDNAT. From then on PodDNATs are written as it takes them: without what it would
+    /// prune of what is ours, and with the status as a part of the object where it is no subresource. What is new is said.
+    /// Every listing of PodDNATs looks again, for others may apply a definition of theirs.
     ///
     /// # Errors
-    /// Fails when it cannot be read.
-    pub async fn definition(&self) -> Result<Option<Value>, ClusterError> {
-        found(self.api.get(CRD).await).map_err(|failure| failure.of("read_crd"))
-    }
-
-    /// PodDNATs are written as this definition takes them: without what it would prune or refuse of what is ours, and with
-    /// the status as a part of the object where it is no subresource.
-    pub fn write_as(&self, definition: Examined) {
-        self.definition.replace(definition);
+    /// Fails when there is none of the version that is spoken, or it cannot be read.
+    pub async fn examine(&self) -> Result<(), ExamineError> {
+        let served: Option<Value> = match found(self.api.get(CRD).await) {
+            Ok(served) => served,
+            Err(failure) if failure.class == ClusterErrorClass::Refused => {
+                tracing::debug!("{}: PodDNATs are written as if nothing were pruned", failure.of("read_crd"));
+                return Ok(());
+            }
+            Err(failure) => return Err(failure.of("read_crd").into()),
+        };
+        let examined = crd::examine(&served.ok_or(NotServed)?)?;
+        if *self.definition.borrow() != examined {
+            say(&examined);
+            self.definition.replace(examined);
+        }
+        Ok(())
     }
 
     /// All PodDNATs as objects, for whoever shows them.
@@ -147,14 +167,21 @@ impl KubeCluster {
 
     pub(super) async fn list_all_pods(&self) -> Result<Vec<PodSeen>, Failure> {
         let places = self.places().await?;
+        let floor = self.view.borrow().pods.floor();
         let Listed { items, version } = list::<PodObject>(&self.api, &Resource::pods()).await?;
         let pods: Vec<_> = items.iter().map(|pod| (pod.meta(), pod.observe(&places))).collect();
+        self.look_back(floor, version);
         note(&mut self.view.borrow_mut().pods, version, pods.iter().map(|(meta, seen)| (*meta, asks(seen))));
         Ok(pods.into_iter().map(|(_, seen)| seen).collect())
     }
 
     pub(super) async fn list_all_claims(&self) -> Result<Vec<ClaimSeen>, Failure> {
+        if let Err(error) = self.examine().await {
+            tracing::warn!("{error}");
+        }
+        let floor = self.view.borrow().claims.floor();
         let Listed { items, version } = list::<ClaimObject>(&self.api, &Resource::claims()).await?;
+        self.look_back(floor, version);
         let mut claims = Vec::with_capacity(items.len());
         for claim in items {
             // Written since, by us or seen by the watch: what the list says of it must not be taken for news.
@@ -218,6 +245,11 @@ impl KubeCluster {
         recent.insert(key.clone(), object);
     }
 
+    /// Versions of consistent lists, one begun after the other has ended, never fall.
+    fn look_back(&self, floor: u64, version: Option<u64>) {
+        self.view.borrow_mut().set_back |= version.is_some_and(|version| version < floor);
+    }
+
     /// Which Namespaces are being deleted and which Nodes are virtual.
     async fn places(&self) -> Result<Places, Failure> {
         let namespaces = list::<NamedObject>(&self.api, &Resource::namespaces()).await?;
@@ -257,6 +289,19 @@ pub(super) fn found<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure>
 /// A lock that nobody has written yet.
 pub(super) fn no_lock() -> LeaseRecord {
     LeaseRecord::default()
+}
+
+fn say(examined: &Examined) {
+    let advice = "apply the output of `natgw crd`";
+    for field in &examined.pruned {
+        tracing::warn!("the served CRD prunes {field}: PodDNATs are published without; {advice}");
+    }
+    for field in &examined.refused {
+        tracing::warn!("the served CRD has {field} with another type, so PodDNATs may be refused; {advice}");
+    }
+    if examined.pruned.is_empty() && examined.refused.is_empty() {
+        tracing::info!("the served CRD takes everything that is published");
+    }
 }
 
 fn note<'a>(shown: &mut Shown, version: Option<u64>, objects: impl Iterator<Item = (Meta<'a>, bool)>) {

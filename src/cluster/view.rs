@@ -18,6 +18,9 @@ pub(super) struct View {
     pub(super) pods: Shown,
     pub(super) claims: Shown,
     pub(super) places: Places,
+    /// A consistent list was of an older version than one before it: the cluster was set back to a backup, and what is
+    /// known of versions is worth nothing.
+    pub(super) set_back: bool,
 }
 
 /// The objects of one kind.
@@ -72,6 +75,11 @@ impl Shown {
                 true
             }
         }
+    }
+
+    /// The newest version of which a consistent list was.
+    pub(super) const fn floor(&self) -> u64 {
+        self.floor
     }
 
     /// Whether the watch has brought a list to its end.

@@ -39,6 +39,13 @@ pub enum Change {
     ClaimGone(ClaimGone),
 }
 
+/// The cluster is another, or an older one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the API server gives older versions than before, as after the restore of a backup, so everything is to be read anew"
+)]
+pub struct SetBack;
+
 /// Changes that are taken up at once: enough to form groups, few enough to let others have their turn.
 const BATCH_MAX: usize = 512;
 
@@ -73,8 +80,14 @@ impl ClusterWatch {
     }
 
     /// Everything that was shown since the last call, in order.
-    pub fn take(&mut self) -> VecDeque<Change> {
-        std::mem::take(&mut self.changes)
+    ///
+    /// # Errors
+    /// Fails when the cluster was set back to a backup: watches go on from versions that do not exist any more.
+    pub fn take(&mut self) -> Result<VecDeque<Change>, SetBack> {
+        if self.view.borrow().set_back {
+            return Err(SetBack);
+        }
+        Ok(std::mem::take(&mut self.changes))
     }
 
     /// Ends when there is something to take, or sooner. May be dropped at any time.

@@ -1,5 +1,7 @@
 //! What an operator reads in the log, when a replica is ready, and how far the lease lets writes go.
 
+use std::ops::RangeInclusive;
+
 use crate::admin::Published;
 use crate::cluster::api::Fence;
 use crate::cluster::client::KubeCluster;
@@ -7,9 +9,21 @@ use crate::controller::step::Controller;
 use crate::driver::clock::Clock;
 use crate::driver::phase::Phase;
 use crate::driver::{Course, Observer};
-use crate::machine::event::{Record, words};
+use crate::machine::event::{Event, Record, words};
 
-/// Logs every record, moves the fence with the lease, and says when the watches show the cluster.
+/// Decisions, and what came of them for the world: the rest is how one comes to know it.
+pub(crate) fn is_told(event: &Event) -> bool {
+    match event {
+        Event::PodMarked(_) => false,
+        Event::TermStarted(_) | Event::Rebased(_) => true,
+        event => TOLD.contains(&event.kind()),
+    }
+}
+
+/// Kinds of decisions and outcomes (`machine::event`).
+const TOLD: RangeInclusive<u16> = 40..=79;
+
+/// Logs what happens, moves the fence with the lease, and says when the watches show the cluster.
 pub(super) struct Log<'a> {
     cluster: &'a KubeCluster,
     published: Published,
@@ -38,7 +52,12 @@ impl Observer for Log<'_> {
 
     fn recorded(&mut self, records: &[Record]) {
         for record in records {
-            tracing::info!(event = record.seq, term = record.term, "{}", words::sentence(record));
+            let (event, term) = (record.seq, record.term);
+            if is_told(&record.event) {
+                tracing::info!(event, term, "{}", words::sentence(record));
+            } else {
+                tracing::debug!(event, term, "{}", words::sentence(record));
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use crate::driver::{Watch, WatchError};
 
 impl Watch for ClusterWatch {
     fn take(&mut self) -> Result<VecDeque<Seen>, WatchError> {
-        Ok(Self::take(self).into_iter().map(Seen::from).collect())
+        Ok(Self::take(self)?.into_iter().map(Seen::from).collect())
     }
 
     async fn wait(&mut self) {

@@ -42,7 +42,8 @@ impl Api {
     pub fn new(base: &str, authority: &str, token: &str) -> Self {
         // Somebody else of this process may have been first.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let mut builder = Client::builder().no_proxy().timeout(ANSWERS_WITHIN);
+        // No connection outlives its answer: one to an API server that was killed meanwhile would fail the next request.
+        let mut builder = Client::builder().no_proxy().timeout(ANSWERS_WITHIN).pool_max_idle_per_host(0);
         if !authority.is_empty() {
             builder = builder.tls_certs_only([Certificate::from_pem(authority.as_bytes()).unwrap()]);
         }

@@ -5,7 +5,7 @@ use crate::control_plane::ControlPlane;
 use crate::evidence::assert_each_item_once;
 use crate::proxy::{Asked, Fault, Proxy, Strike};
 use crate::workloads::deployment;
-use crate::world::{PATIENCE, Settings, World};
+use crate::world::{CRASH_PATIENCE, PATIENCE, Settings, World};
 use crate::{Case, Needs, Tier};
 
 pub const CASES: &[Case] = &[
@@ -15,6 +15,7 @@ pub const CASES: &[Case] = &[
         needs: Needs::Ours,
         run: the_api_server_is_killed_during_churn,
     },
+    Case { name: "faults::writes_a_pod", tier: Tier::Full, needs: Needs::Ours, run: writes_a_pod },
     Case {
         name: "faults::bursts_lost_answers_and_versions_that_are_too_old",
         tier: Tier::Full,
@@ -25,8 +26,17 @@ pub const CASES: &[Case] = &[
 
 const DEPLOYMENTS: &str = "apps/v1/deployments";
 
+/// A lease that outlives what goes wrong here.
+const SLOW: Settings = Settings {
+    entry_quota: 1_000,
+    adopt: false,
+    lease: ["15s", "10s", "2s"],
+    cooldown: "1s",
+    patience: CRASH_PATIENCE,
+};
+
 fn the_api_server_is_killed_during_churn(plane: &ControlPlane) {
-    let world = World::new(plane, &Settings { lease: ["15s", "10s", "2s"], ..Settings::default() });
+    let world = World::new(plane, &SLOW);
     let leader = world.leader();
     let namespace = world.namespace("server");
     namespace.create(DEPLOYMENTS, &deployment("game", 40, "80"));
@@ -50,7 +60,7 @@ fn writes(asked: &Asked) -> bool {
 }
 
 fn bursts_lost_answers_and_versions_that_are_too_old(plane: &ControlPlane) {
-    let world = World::new(plane, &Settings { lease: ["15s", "10s", "2s"], ..Settings::default() });
+    let world = World::new(plane, &SLOW);
     let proxy = Proxy::before(plane);
     let kubeconfig = plane.kubeconfig_of("through-proxy", &proxy.server(), plane.token());
     let mut leader = world.replica_of("a", &kubeconfig);
@@ -78,5 +88,35 @@ fn bursts_lost_answers_and_versions_that_are_too_old(plane: &ControlPlane) {
     let writes = asked.iter().filter(|asked| writes(asked) && asked.fault.is_none()).count();
     println!("{} requests, {writes} writes, with 80 lost or refused and 8 watches too old", asked.len());
     assert_each_item_once(&world.ledger());
+    world.end(vec![leader]);
+}
+
+/// State writes of one pod until it is mapped (design.md §9): claim, status, and the pod's annotation; with a gate one more.
+const WRITES_UP_MAX: usize = 4;
+
+/// And from its end: status withdrawn, deletion asked for, finalizer. The pod has gone.
+const WRITES_DOWN_MAX: usize = 4;
+
+fn writes_a_pod(plane: &ControlPlane) {
+    let world = World::new(plane, &Settings::default());
+    let proxy = Proxy::before(plane);
+    let kubeconfig = plane.kubeconfig_of("through-proxy", &proxy.server(), plane.token());
+    let mut leader = world.replica_of("a", &kubeconfig);
+    leader.await_leading();
+    let namespace = world.namespace("writes");
+    let pods = 50;
+    let state = |asked: &&Asked| writes(asked) && !asked.path.ends_with("/events") && !asked.path.contains("/events/");
+    namespace.create(DEPLOYMENTS, &deployment("game", 50, "80"));
+    namespace.await_mapped(&world, pods);
+    let up = proxy.asked().iter().filter(state).count();
+    namespace.scale(DEPLOYMENTS, "game", 0);
+    world.await_nothing_left();
+    let asked = proxy.asked();
+    let down = asked.iter().filter(state).count() - up;
+    let refused = asked.iter().filter(|asked| asked.mutates() && asked.status >= 400).count();
+    let a_pod = |writes: usize| f64::from(u32::try_from(writes).unwrap()) / 50.0;
+    println!("state writes a pod: {:.2} up, {:.2} down; {refused} refused", a_pod(up), a_pod(down));
+    assert!(up <= WRITES_UP_MAX * pods, "{up} writes for {pods} pods");
+    assert!(down <= WRITES_DOWN_MAX * pods, "{down} writes for {pods} pods");
     world.end(vec![leader]);
 }

@@ -10,7 +10,7 @@ use crate::api::{eventually, is};
 use crate::control_plane::ControlPlane;
 use crate::evidence::{assert_each_item_once, mutations};
 use crate::workloads::deployment;
-use crate::world::{Mapped, Namespace, PATIENCE, Replica, Settings, World};
+use crate::world::{CRASH_PATIENCE, Mapped, Namespace, PATIENCE, Replica, Settings, World};
 use crate::{Case, Needs, Tier, asked_number, tier};
 
 const fn case(name: &'static str, tier: Tier, run: fn(&ControlPlane)) -> Case {
@@ -64,7 +64,7 @@ fn steady<'w>(world: &'w World<'_>, name: &str) -> (Namespace<'w>, Namespace<'w>
 
 fn kill_the_leader_during_churn(plane: &ControlPlane) {
     let kills = asked_number("NATGW_KILLS").unwrap_or(if tier() == Tier::Full { KILLS.1 } else { KILLS.0 });
-    let world = World::new(plane, &Settings::default());
+    let world = World::new(plane, &Settings { patience: CRASH_PATIENCE, ..Settings::default() });
     let (mut leader, mut standby) = two(&world);
     let (still, churn, before) = steady(&world, "kill");
     let mut dice = asked_number("NATGW_SEED").unwrap_or(8);
@@ -107,7 +107,7 @@ fn await_mutations(world: &World<'_>, more: u64) {
 }
 
 fn a_leader_that_was_stopped_does_no_harm(plane: &ControlPlane) {
-    let world = World::new(plane, &Settings::default());
+    let world = World::new(plane, &Settings { patience: CRASH_PATIENCE, ..Settings::default() });
     let (mut stopped, mut other) = two(&world);
     let (still, churn, before) = steady(&world, "stop");
     churn.scale(DEPLOYMENTS, "game", 25);

@@ -24,6 +24,7 @@ mod on_itself;
 mod programs;
 mod proxy;
 mod rbac;
+mod sandbox;
 mod workloads;
 mod world;
 
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
         rbac::CASES,
         contract::CASES,
         migration::CASES,
+        sandbox::CASES,
     ]
     .concat();
     let tier = tier();

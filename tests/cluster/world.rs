@@ -22,6 +22,10 @@ use crate::evidence;
 /// Far beyond what anything that is waited for takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The same, where a deletion whose answer is unknown may be among it: absence then takes two listings 60 s apart (design.md
+/// §5).
+pub const CRASH_PATIENCE: Duration = Duration::from_secs(180);
+
 /// PodDNATs of all namespaces, as natgw itself reads them.
 pub const PODDNATS: &str = "/apis/alibabacloud.com/v1beta1/poddnats";
 
@@ -43,11 +47,13 @@ pub struct Settings {
     /// leaseDuration, renewDeadline, retryPeriod.
     pub lease: [&'static str; 3],
     pub cooldown: &'static str,
+    /// How long a mapping or its end may take.
+    pub patience: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { entry_quota: 1_000, adopt: false, lease: ["3s", "2s", "400ms"], cooldown: "1s" }
+        Self { entry_quota: 1_000, adopt: false, lease: ["3s", "2s", "400ms"], cooldown: "1s", patience: PATIENCE }
     }
 }
 
@@ -55,8 +61,11 @@ impl Default for Settings {
 pub struct World<'p> {
     pub plane: &'p ControlPlane,
     pub api: Api,
+    /// How long a mapping or its end may take.
+    pub patience: Duration,
     folder: TempDir,
-    cloud: Program,
+    // It ends with the world.
+    _cloud: Program,
     address: String,
 }
 
@@ -92,7 +101,7 @@ impl<'p> World<'p> {
         let mut cloud = natgw(&["cloud", "--listen", "127.0.0.1:0", "--ledger"]);
         cloud.arg(&ledger).args(["--entry-quota", &settings.entry_quota.to_string()]);
         let (cloud, address) = Program::start_listening("cloud", cloud);
-        let world = Self { plane, api, folder, cloud, address };
+        let world = Self { plane, api, patience: settings.patience, folder, _cloud: cloud, address };
         world.configure(settings);
         world
     }
@@ -155,7 +164,7 @@ impl<'p> World<'p> {
     /// Waits until nothing of natgw's is left: no PodDNAT, no entry. Says how long it took.
     pub fn await_nothing_left(&self) -> Duration {
         let began = Instant::now();
-        eventually("world without PodDNATs and entries", PATIENCE, || {
+        eventually("world without PodDNATs and entries", self.patience, || {
             let left = self.api.list(PODDNATS);
             let entries = self.entries();
             let names: Vec<_> = left.iter().map(|object| object["metadata"].to_string()).collect();
@@ -175,9 +184,26 @@ impl<'p> World<'p> {
             let (status, said) = replica.terminate();
             assert!(status.success(), "a replica ended with {status}:\n{}", said.join("\n"));
         }
-        let (status, said) = self.cloud.signal(Signal::TERM);
-        assert!(status.success(), "the cloud ended with {status}:\n{}", said.join("\n"));
     }
+}
+
+impl Drop for World<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let kept = kept();
+            fs::copy(self.path("ledger"), kept.join("ledger")).ok();
+            let objects = self.api.get(PODDNATS).map_or_else(|refused| refused.to_string(), |list| format!("{list:#}"));
+            fs::write(kept.join("poddnats.json"), objects).ok();
+            eprintln!("what is left is in {}", kept.display());
+        }
+    }
+}
+
+/// Where a case that fails leaves what it knows: the last one counts.
+fn kept() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster");
+    fs::create_dir_all(&folder).ok();
+    folder
 }
 
 /// A namespace, and what is looked at in it.
@@ -223,7 +249,7 @@ impl Namespace<'_> {
 
     /// Waits until exactly `pods` pods run here, each is mapped as it asks, and every published entry is in the cloud.
     pub fn await_mapped(&self, world: &World<'_>, pods: usize) -> Mapped {
-        eventually(&format!("{pods} mapped pods in {}", self.name), PATIENCE, || self.mapped(world, pods))
+        eventually(&format!("{pods} mapped pods in {}", self.name), world.patience, || self.mapped(world, pods))
     }
 
     /// What [`Namespace::await_mapped`] waits for, or what is not so.
@@ -383,6 +409,8 @@ impl Drop for Program {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("---- {} said last:\n{}", self.name, self.last());
+            let log = kept().join(format!("{}-{}.log", self.name, self.child.id()));
+            fs::write(log, self.said.lock().unwrap().join("\n")).ok();
         }
         // Both fail where it has ended already.
         self.child.kill().ok();

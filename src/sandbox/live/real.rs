@@ -33,7 +33,7 @@ pub(super) async fn run(options: Options, kubeconfig: &Path, asked: impl Future<
     let effective = configuration.clone().unwrap_or_else(of_the_account);
     let fence = Fence::default();
     let cluster = run::connect(Some(kubeconfig), &effective, Some(fence.clone())).await.map_err(run::Error::from)?;
-    run::examine(&cluster).await?;
+    cluster.examine().await.map_err(run::Error::from)?;
     let uid = cluster.uid().await.map_err(run::Error::from)?;
     let folder = Folder::open(options.folder.as_deref())?;
     if options.folder.is_none() {

@@ -8,8 +8,9 @@ use std::rc::Rc;
 use crate::controller::step::Controller;
 use crate::driver::phase::Phase;
 use crate::driver::{Course, Observer};
-use crate::machine::event::{Event, Record, words};
+use crate::machine::event::{Record, words};
 use crate::machine::state::DIGEST_VERSION;
+use crate::run::is_told;
 
 use super::kept::KeptCluster;
 use super::show::Mapped;
@@ -137,19 +138,6 @@ impl<S: Stage> Observer for Teller<S> {
         if (settled && self.settle) || self.failure.0.borrow().is_some() { Course::End } else { Course::Continue }
     }
 }
-
-/// Decisions, and what came of them for the world: the rest is how one comes to know it.
-fn is_told(event: &Event) -> bool {
-    match event {
-        Event::PodMarked(_) => false,
-        Event::TermStarted(_) | Event::Rebased(_) => true,
-        event => (TOLD_FIRST..=TOLD_LAST).contains(&event.kind()),
-    }
-}
-
-/// Kinds of decisions and outcomes (`machine::event`).
-const TOLD_FIRST: u16 = 40;
-const TOLD_LAST: u16 = 79;
 
 /// Writes one line at once.
 pub(super) fn line(text: fmt::Arguments<'_>) -> io::Result<()> {
