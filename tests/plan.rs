@@ -124,13 +124,15 @@ fn what_would_be_created_and_deleted_is_told_with_its_reason_by_reading_alone() 
     let (folder, manifest) = (room.path().join("game"), room.path().join("game.yaml"));
     let cloud = Cloud::start(room.path());
     let sandbox = |url: &str| {
-        Natgw::start(&["sandbox", text(&manifest), "--journal", text(&folder), "--cloud", url, "-o", "json"])
+        let kept = ["sandbox", text(&manifest), "--journal", text(&folder)];
+        let mut sandbox = Natgw::start(&[&kept[..], &["--cloud", url, "-o", "json", "--announce"]].concat());
+        sandbox.wait_for("its folder", |line| line == "phase open");
+        sandbox
     };
 
     // A controller that cannot reach its cloud: everything is still to be done, while it runs.
     write(&manifest, &deployment(2, "80,53/udp"));
-    let mut stuck = sandbox(NO_CLOUD);
-    stuck.wait_for("its folder", |line| line == "phase open");
+    let stuck = sandbox(NO_CLOUD);
     let up = plan_with("create-entry", &["--sandbox", text(&folder), "--cloud", &cloud.url]);
     let created: Vec<_> =
         up["changes"].as_array().unwrap().iter().filter(|change| change["action"] == "create-entry").collect();
