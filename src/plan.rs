@@ -33,8 +33,11 @@ const HORIZON_MS: u64 = 2_000;
 /// hundredth.
 const READINGS_MAX: u32 = 10_000;
 
+/// Restarts above a term that was met outside. Each reads everything, so a higher one than the last is hardly met.
+const RESTARTS_MAX: u32 = 3;
+
 /// What a plan begins with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Beginning {
     /// What history adds up to; empty where there is none.
     pub state: State,
@@ -72,7 +75,7 @@ pub struct Plan {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A leader would end at once.
-    #[error("NATGW-PLAN: a leader would end at once: {0}")]
+    #[error("NATGW-PLAN: a leader would end at once, so there is no plan")]
     Stopped(#[from] Stop),
     /// Reading does not end.
     #[error("NATGW-PLAN: {READINGS_MAX} readings did not lead to an end; report it")]
@@ -83,7 +86,21 @@ pub enum Error {
 ///
 /// # Errors
 /// See [`Error`]. What cannot be read is no error but in [`Plan::unread`].
-pub async fn make<K: Cluster, C: Cloud>(cluster: &K, cloud: &C, beginning: Beginning) -> Result<Plan, Error> {
+pub async fn make<K: Cluster, C: Cloud>(cluster: &K, cloud: &C, mut beginning: Beginning) -> Result<Plan, Error> {
+    let mut restarts = 0;
+    loop {
+        match rehearse(cluster, cloud, beginning.clone()).await {
+            // A leader that meets a higher term than the Lease knows ends, and is restarted above it.
+            Err(Error::Stopped(Stop::TermBehind { seen, .. })) if restarts < RESTARTS_MAX => {
+                beginning.lock.term = seen;
+                restarts += 1;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+async fn rehearse<K: Cluster, C: Cloud>(cluster: &K, cloud: &C, beginning: Beginning) -> Result<Plan, Error> {
     let without_history = beginning.rebased.clone();
     let rest_ms = if without_history.is_some() { beginning.configuration.settings.cooldown_ms } else { 0 };
     let mut rehearsal = Rehearsal::begin(beginning);

@@ -124,7 +124,10 @@ fn what_would_be_created_and_deleted_is_told_with_its_reason_by_reading_alone() 
     let (folder, manifest) = (room.path().join("game"), room.path().join("game.yaml"));
     let cloud = Cloud::start(room.path());
     let sandbox = |url: &str| {
-        Natgw::start(&["sandbox", text(&manifest), "--journal", text(&folder), "--cloud", url, "-o", "json"])
+        let kept = ["sandbox", text(&manifest), "--journal", text(&folder)];
+        let mut sandbox = Natgw::start(&[&kept[..], &["--cloud", url, "-o", "json", "--announce"]].concat());
+        sandbox.wait_for("its folder", |line| line == "phase open");
+        sandbox
     };
 
     // A controller that cannot reach its cloud: everything is still to be done, while it runs.
@@ -160,8 +163,14 @@ fn what_would_be_created_and_deleted_is_told_with_its_reason_by_reading_alone() 
         assert!(change["why"].as_str().unwrap().contains("released"), "{change}");
     }
     assert!(actions(&down).contains(&"withdraw") && actions(&down).contains(&"release-claim"), "{down:#}");
-    assert_eq!(cloud.requests().1, 4, "a plan deletes nothing");
     assert!(stuck.terminate().status.success());
+    // With its journal, to which that decision belongs.
+    let later = plan(&["--sandbox", text(&folder), "--cloud", &cloud.url]);
+    assert_eq!(actions(&later), actions(&down));
+    let why = later["changes"][0]["why"].as_str().unwrap();
+    assert!(why.contains("the pod is gone") || why.contains("released"), "{later:#}");
+    assert!(later.get("without_history").is_none(), "{later:#}");
+    assert_eq!(cloud.requests().1, 4, "a plan deletes nothing");
 }
 
 #[test]
@@ -175,6 +184,27 @@ fn the_example_of_game_servers_is_mapped_and_then_nothing_is_left_to_plan() {
     let names: Vec<_> = evidence::mapped(settled.documents.last().unwrap()).into_iter().collect();
     assert_eq!(names, ["game-0", "game-1", "game-2"]);
     assert_eq!(actions(&plan(&["--sandbox", text(&folder)])), [""; 0]);
+}
+
+#[test]
+fn a_term_that_the_lease_does_not_know_is_taken_over_as_by_a_restarted_leader() {
+    let room = tempdir().unwrap();
+    let folder = room.path().join("game");
+    let settled =
+        Natgw::start(&["sandbox", "--journal", text(&folder), "--settle", "-o", "json", "--speed", "10"]).end();
+    assert!(settled.status.success());
+    // Neither journal nor Lease is left: only the claim and the entry's mark know that somebody led.
+    std::fs::remove_dir_all(folder.join("journal")).unwrap();
+    let path = folder.join("cluster.json");
+    let mut cluster: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let lease = cluster["lease"].as_object_mut().unwrap();
+    assert_eq!(lease.insert("term".to_owned(), 0.into()), Some(1.into()));
+    lease.insert("heads".to_owned(), serde_json::json!([]));
+    std::fs::write(&path, cluster.to_string()).unwrap();
+    let plan = plan(&["--sandbox", text(&folder)]);
+    assert!(plan["term"].as_u64().unwrap() >= 2, "{plan:#}");
+    assert!(plan["without_history"].is_string(), "{plan:#}");
+    assert!(!actions(&plan).contains(&"create-entry") && !actions(&plan).contains(&"delete-entry"), "{plan:#}");
 }
 
 #[test]

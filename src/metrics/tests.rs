@@ -309,3 +309,95 @@ fn a_histogram_counts_what_took_longer_than_all_bounds() {
     let text = text(vec![family], std::path::Path::new("/nowhere/at/all"));
     assert_eq!((sample(&text, "a_bucket{le=\"1.0\"}"), sample(&text, "a_bucket{le=\"+Inf\"}")), (1.0, 2.0));
 }
+
+/// Watches that never show anything: the loop turns only for the lease, and for questions.
+struct Idle;
+
+impl Watch for Idle {
+    fn take(&mut self) -> Result<VecDeque<Seen>, WatchError> {
+        Ok(VecDeque::new())
+    }
+
+    async fn wait(&mut self) {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What a path answers, over a socket.
+async fn get(address: std::net::SocketAddr, path: &'static str) -> String {
+    let exchange = move || {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    tokio::task::spawn_blocking(exchange).await.unwrap()
+}
+
+/// The driver with a journal on disk, a simulated cluster and a simulated cloud, as `natgw run` puts them together.
+#[tokio::test]
+async fn a_running_controller_answers_over_http_and_hands_out_its_journal() {
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+
+    use crate::config::{Configuration, Pool};
+    use crate::driver::history::{self, Earlier};
+    use crate::driver::{Driver, Start};
+    use crate::ports::cluster::LeaseRecord;
+    use crate::sandbox::cluster::{Model, Settings, SimulatedCluster};
+    use crate::sandbox::vpc::{Behaviour, Faults, SimulatedCloud, Vpc, World};
+
+    let room = tempfile::tempdir().unwrap();
+    let now_ms = Rc::new(Cell::new(0));
+    let model = Rc::new(RefCell::new(Model::new(Settings::new("cluster".to_owned()))));
+    let cluster = SimulatedCluster::new(model, Rc::clone(&now_ms));
+    let vpc = Vpc::new(World::default(), Behaviour::default(), Faults::none(), 1);
+    let cloud = SimulatedCloud::new(Rc::new(RefCell::new(vpc)), now_ms);
+    let earlier = Earlier { lease: LeaseRecord::default(), claims: 0 };
+    let history = history::open(room.path(), natgw_journal::JournalId([7; 16]), &earlier).unwrap();
+    let World { region, vpc, gateways, .. } = World::default();
+    let pools = gateways.into_iter().map(|gateway| Pool::documented(gateway.id, gateway.zone)).collect();
+    let configuration = Configuration::of_defaults(region, vpc, pools).for_step("cluster");
+    let identity = Identity { holder: "a".to_owned(), journal: [7; 16], rebased: None, timing: TIMING, speed: 1 };
+    let clock = Clock::start();
+    let calls = Arc::new(Calls::default());
+    let sources = Sources { clock, timing: TIMING, calls, journal: room.path().to_owned() };
+    let published = Published::new();
+    let server = crate::admin::Server::bind(([127, 0, 0, 1], 0).into(), published.clone()).unwrap();
+    let observer = Watched::around(Silent, published.clone(), sources);
+    let watch = Woken::new(Idle, published.clone());
+    let start = Start { identity, history, configuration, clock };
+    let driver = Driver::new(&cluster, &cloud, watch, observer, start).unwrap();
+    serve_journal(&published, driver.views());
+    let address = server.address();
+    let (end, asked) = oneshot::channel::<()>();
+    let asking = async move {
+        while !get(address, "/leader").await.contains("200 OK") {}
+        let mut metrics = get(address, "/metrics").await;
+        while sample(&metrics, "natgw_settled") < 1.0 {
+            metrics = get(address, "/metrics").await;
+        }
+        let (state, journal) = (get(address, "/state").await, get(address, "/journal").await);
+        end.send(()).unwrap();
+        (metrics, state, journal)
+    };
+    let (ran, (metrics, state, journal)) =
+        tokio::join!(driver.run(async move { asked.await.unwrap_or_default() }), asking);
+    ran.unwrap();
+    assert!((sample(&metrics, "natgw_term") - 1.0).abs() < 1e-9, "{metrics}");
+    assert!(
+        sample(&metrics, "natgw_journal_bytes") > 0.0 && sample(&metrics, "natgw_journal_append_seconds_count") > 0.0
+    );
+    assert!(sample(&metrics, "natgw_ports{gateway=\"ngw-sandbox-j\",eip=\"203.0.113.1\",protocol=\"udp\"}") > 500.0);
+    let body = |answer: &str| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+    let state: serde_json::Value = serde_json::from_str(&body(&state)).unwrap();
+    assert_eq!((&state["controller"][0]["term"], state["gateways"].as_array().unwrap().len()), (&1.into(), 2));
+    let export = room.path().join("export.jsonl");
+    std::fs::write(&export, body(&journal)).unwrap();
+    let read = natgw_journal::read_export(&export).unwrap();
+    assert!(read.entries(1).count() > 3, "{read:?}");
+    assert!(read.entries(1).all(|entry| entry.is_ok_and(|entry| codec::decode(entry.seq, &entry.bytes).is_ok())));
+    assert!(!get(address, "/healthz").await.is_empty(), "it is served until it is dropped");
+}

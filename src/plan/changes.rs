@@ -48,7 +48,7 @@ pub(super) fn of(state: &State, records: &[Record]) -> Vec<Change> {
     let mut intents = Intents::of(state);
     let mut changes = Vec::new();
     for (id, allocation) in state.allocations() {
-        let why = decisions.about(*id);
+        let why = decisions.about(*id, allocation);
         let of_it = intents.of_allocation.remove(id).unwrap_or_default();
         changes.extend(of_allocation(allocation, &of_it).map(|(action, detail)| Change {
             action,
@@ -202,8 +202,13 @@ impl Decisions {
         all
     }
 
-    fn about(&self, id: AllocationId) -> String {
-        self.of_allocation.get(&id).cloned().unwrap_or_else(earlier)
+    /// Of what was decided earlier the state still knows why it ends or moves.
+    fn about(&self, id: AllocationId, allocation: &Allocation) -> String {
+        let known = || {
+            let (word, sentence) = allocation.words();
+            if allocation.is_live() { earlier() } else { format!("{word}: {sentence}; {}", earlier()) }
+        };
+        self.of_allocation.get(&id).cloned().unwrap_or_else(known)
     }
 
     fn about_entry(&self, table: &TableId, entry: &EntryId) -> String {
