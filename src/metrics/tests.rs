@@ -401,3 +401,100 @@ async fn a_running_controller_answers_over_http_and_hands_out_its_journal() {
     assert!(read.entries(1).all(|entry| entry.is_ok_and(|entry| codec::decode(entry.seq, &entry.bytes).is_ok())));
     assert!(!get(address, "/healthz").await.is_empty(), "it is served until it is dropped");
 }
+
+/// A state in which so many pods have an allocation each.
+fn crowd(pods: u32) -> State {
+    use crate::machine::event::{Event, control, seen};
+
+    let mut state = State::default();
+    let mut apply = |event: Event| {
+        let term = if state.seq() == 0 { 1 } else { state.term() };
+        state.apply(&Record { seq: state.seq() + 1, term, machine_ms: 0, wall_ms: 0, event }).unwrap();
+        while let Some(event) = state.decide(0) {
+            let record = Record { seq: state.seq() + 1, term: state.term(), machine_ms: 0, wall_ms: 0, event };
+            state.apply(&record).unwrap();
+            drop(state.take_agenda_changes());
+        }
+    };
+    let eips: Vec<_> = (1..=4).map(|last| [203, 0, 113, last].into()).collect();
+    apply(Event::TermStarted(control::TermStarted { term: 1, holder: "a".to_owned(), predecessor: None }));
+    apply(Event::PoolConfigured(control::PoolConfigured {
+        index: 0,
+        gateway: "ngw-1".to_owned(),
+        zone: "z".to_owned(),
+        first: 1,
+        last: 65_535,
+        eips: eips.clone(),
+        excluded: Vec::new(),
+    }));
+    apply(Event::Configured(control::Configured {
+        cluster_uid: "c".to_owned(),
+        pools: 1,
+        cooldown_ms: 30_000,
+        fixed_retention_ms: None,
+        resync_ms: 300_000,
+        repair: true,
+        adopt: false,
+        port_break: 0,
+        stateful_kinds: Vec::new(),
+    }));
+    apply(Event::GatewaySeen(seen::GatewaySeen {
+        gateway: "ngw-1".to_owned(),
+        table: Some("ftb-1".to_owned()),
+        zone: Some("z".to_owned()),
+        available: true,
+        eips: eips.into_iter().map(|eip| (eip, true, false)).collect(),
+    }));
+    apply(Event::RouteSeen(seen::RouteSeen { vswitch: "vsw-1".to_owned(), gateways: vec!["ngw-1".to_owned()] }));
+    apply(Event::ClusterRead(control::ClusterRead { pods: 0, claims: 0 }));
+    apply(Event::TableOpened(control::TableOpened { table: "ftb-1".to_owned(), entries: 0 }));
+    for number in 0..pods {
+        let ip = std::net::Ipv4Addr::from(0x0a00_0000 + number);
+        let enabled = ("k8s.aliyun.com/pod-dnat".to_owned(), String::new());
+        let ports = ("k8s.aliyun.com/pod-dnat-expose-port".to_owned(), "80".to_owned());
+        apply(Event::PodSeen(seen::PodSeen {
+            namespace: "default".to_owned(),
+            name: format!("pod-{number}"),
+            uid: format!("uid-{number:06}"),
+            ip: Some(ip),
+            annotations: vec![enabled, ports],
+            ..seen::PodSeen::default()
+        }));
+        apply(Event::AddressSeen(seen::AddressSeen {
+            ip,
+            eni: "eni-1".to_owned(),
+            vswitch: "vsw-1".to_owned(),
+            zone: "z".to_owned(),
+        }));
+    }
+    state
+}
+
+#[test]
+fn a_scrape_passes_once_and_the_state_comes_in_small_pieces() {
+    const PODS: u32 = 5_000;
+    let published = Published::new();
+    let (mut watched, _, _folder) = room(&published);
+    let controller = leader(crowd(PODS));
+    let state = controller.state();
+    assert_eq!(state.allocations().count(), PODS as usize);
+    let before = state.touched();
+    let began = std::time::Duration::from_millis(watched.sources.clock.elapsed_ms());
+    let text = scraped(&mut watched, &published, &controller);
+    let took = std::time::Duration::from_millis(watched.sources.clock.elapsed_ms()).saturating_sub(began);
+    let touched = state.touched() - before;
+    assert!((sample(&text, "natgw_pods{standing=\"allocated\"}") - f64::from(PODS)).abs() < 1e-9);
+    // Pods twice, for their standing and for whether all is settled, and allocations once.
+    assert!(touched <= 4 * u64::from(PODS), "{touched} look-ups and entries");
+    println!("{PODS} pods: {touched} look-ups and entries, {took:?} with the text");
+    let document = document(&published, &mut watched, &controller);
+    assert_eq!((document["pods"].len(), document["allocations"].len()), (PODS as usize, PODS as usize));
+    let before = state.touched();
+    let (reply, mut answer) = oneshot::channel();
+    published.ask(Ask::State(Some(Cursor::Pods(None)), reply)).unwrap();
+    watched.turned(&controller);
+    let piece = answer.try_recv().unwrap();
+    assert_eq!(piece.sections[0].rows.len(), 500);
+    assert!(state.touched() - before <= 600, "a piece costs what is in it");
+    assert!(piece.next.is_some());
+}
