@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::api::{Api, eventually, is, propagation};
 use crate::children::{command, launch};
-use crate::control_plane::ControlPlane;
+use crate::control_plane::{ControlPlane, resident_kib};
 use crate::evidence;
 
 /// Far beyond what anything that is waited for takes on a busy machine.
@@ -341,6 +341,11 @@ impl Replica {
     /// A signal that does not end it.
     pub fn send(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.program.child), signal).unwrap();
+    }
+
+    /// Its resident memory.
+    pub fn memory_kib(&self) -> u64 {
+        resident_kib(self.program.child.id())
     }
 
     /// What it said so far.
