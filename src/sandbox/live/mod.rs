@@ -117,7 +117,7 @@ pub enum Error {
     Thread(#[source] io::Error),
     /// The real cluster cannot be used.
     #[error(transparent)]
-    Cluster(#[from] crate::run::Error),
+    Cluster(Box<crate::run::Error>),
     /// The real cluster is somebody else's.
     #[error(
         "NATGW-SANDBOX-FOREIGN: {0} is not this sandbox's, so another natgw or the original controller may be at work, and \
@@ -130,6 +130,12 @@ pub enum Error {
     /// What happens cannot be told.
     #[error("NATGW-OUTPUT: the output cannot be written, so the sandbox ended")]
     Output(#[source] io::Error),
+}
+
+impl From<crate::run::Error> for Error {
+    fn from(error: crate::run::Error) -> Self {
+        Self::Cluster(Box::new(error))
+    }
 }
 
 /// Runs the sandbox until `asked` ends, or until it has settled where that was asked for.
