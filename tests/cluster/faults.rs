@@ -113,6 +113,7 @@ fn writes_a_pod(plane: &ControlPlane) {
     let refused = asked.iter().filter(|asked| asked.mutates() && asked.status >= 400).count();
     let a_pod = |writes: usize| f64::from(u32::try_from(writes).unwrap()) / 50.0;
     println!("state writes a pod: {:.2} up, {:.2} down; {refused} refused", a_pod(up), a_pod(down));
+    println!("memory of the leader: {} MiB", leader.memory_kib() / 1_024);
     assert!(up <= WRITES_UP_MAX * pods, "{up} writes for {pods} pods");
     assert!(down <= WRITES_DOWN_MAX * pods, "{down} writes for {pods} pods");
     world.end(vec![leader]);

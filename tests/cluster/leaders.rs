@@ -63,7 +63,7 @@ fn steady<'w>(world: &'w World<'_>, name: &str) -> (Namespace<'w>, Namespace<'w>
 }
 
 fn kill_the_leader_during_churn(plane: &ControlPlane) {
-    let kills = asked_number("NATGW_KILLS").unwrap_or(if tier() == Tier::Full { KILLS.1 } else { KILLS.0 });
+    let kills = asked_number("NATGW_KILLS").unwrap_or_else(|| if tier() == Tier::Full { KILLS.1 } else { KILLS.0 });
     let world = World::new(plane, &Settings { patience: CRASH_PATIENCE, ..Settings::default() });
     let (mut leader, mut standby) = two(&world);
     let (still, churn, before) = steady(&world, "kill");

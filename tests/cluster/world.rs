@@ -503,7 +503,7 @@ pub fn install_crd(plane: &ControlPlane) {
     let api = plane.admin();
     eventually("PodDNATs in both versions", PATIENCE, || {
         let served = |version| api.get(&format!("/apis/alibabacloud.com/{version}/poddnats"));
-        served("v1beta1").and(served("v1")).map(drop).map_err(|refused| refused.to_string())
+        served("v1beta1").and_then(|_| served("v1")).map(drop).map_err(|refused| refused.to_string())
     });
 }
 
