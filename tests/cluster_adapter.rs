@@ -455,6 +455,9 @@ async fn the_lock_is_compared_and_swapped() {
     server.say("POST", LEASES, Say::Json(409, status(409, "AlreadyExists", "natgw")));
     let record = LeaseRecord { holder: "h".to_owned(), term: 3, duration_ms: 3_000, ..LeaseRecord::default() };
     assert_eq!(cluster.write_lease(&record).await.unwrap_err().class, ClusterErrorClass::Conflict);
+    // No Namespace: to ask again at once would be no use to anybody.
+    server.say("POST", LEASES, Say::Json(404, status(404, "NotFound", "default")));
+    assert_eq!(cluster.write_lease(&record).await.unwrap_err().class, ClusterErrorClass::Refused);
     let over = LeaseRecord { resource_version: "7".to_owned(), ..record };
     for (code, reason, class) in [
         (409, "Conflict", ClusterErrorClass::Conflict),

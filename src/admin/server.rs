@@ -180,6 +180,7 @@ async fn journal(
 
 impl Admin {
     /// Leave to give a long answer to this peer.
+    #[expect(clippy::result_large_err, reason = "a refusal is the response that is sent, made once")]
     fn long_answer(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Response> {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         if !is_this_host(peer.ip()) || !host.is_none_or(names_this_host) {

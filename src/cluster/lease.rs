@@ -91,10 +91,7 @@ impl Lease for KubeCluster {
                 Ok(record)
             }
             Err(mut failure) => {
-                // There is one already, or no more: in both cases it is not what was read.
-                if matches!(failure.class, ClusterErrorClass::AlreadyExists | ClusterErrorClass::Gone) {
-                    failure.class = ClusterErrorClass::Conflict;
-                }
+                failure.class = compared(failure.class, record.resource_version.is_empty());
                 let refused = failure.class == ClusterErrorClass::Refused;
                 let error = failure.of("write_lease");
                 if refused {
@@ -103,6 +100,20 @@ impl Lease for KubeCluster {
                 Err(error)
             }
         }
+    }
+}
+
+/// How a compare-and-swap ended. A lock that is there where none was, or gone where one was, is not what was read. Where
+/// none can be made there is no Namespace for it, and that is somebody else's to mend.
+const fn compared(class: ClusterErrorClass, creating: bool) -> ClusterErrorClass {
+    match class {
+        ClusterErrorClass::AlreadyExists => ClusterErrorClass::Conflict,
+        ClusterErrorClass::Gone if creating => ClusterErrorClass::Refused,
+        ClusterErrorClass::Gone => ClusterErrorClass::Conflict,
+        ClusterErrorClass::Conflict
+        | ClusterErrorClass::Refused
+        | ClusterErrorClass::Busy
+        | ClusterErrorClass::Unknown => class,
     }
 }
 
