@@ -181,7 +181,10 @@ async fn a_state_that_nobody_ends_breaks_off() {
     assert!(text.ends_with("<broken off>"), "{text}");
 }
 
-fn exports(room: &Room, export: fn(&mut dyn std::io::Write) -> Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+/// What writes an export.
+type Writes = fn(&mut dyn std::io::Write) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+fn exports(room: &Room, export: Writes) {
     room.published.serve_journal(move || {
         let (reply, pending) = tokio::sync::oneshot::channel::<Export>();
         reply.send(Box::new(export)).ok();

@@ -479,9 +479,9 @@ fn a_scrape_passes_once_and_the_state_comes_in_small_pieces() {
     let state = controller.state();
     assert_eq!(state.allocations().count(), PODS as usize);
     let before = state.touched();
-    let began = std::time::Duration::from_millis(watched.sources.clock.elapsed_ms());
+    let began = Duration::from_millis(watched.sources.clock.elapsed_ms());
     let text = scraped(&mut watched, &published, &controller);
-    let took = std::time::Duration::from_millis(watched.sources.clock.elapsed_ms()).saturating_sub(began);
+    let took = Duration::from_millis(watched.sources.clock.elapsed_ms()).saturating_sub(began);
     let touched = state.touched() - before;
     assert!((sample(&text, "natgw_pods{standing=\"allocated\"}") - f64::from(PODS)).abs() < 1e-9);
     // Pods twice, for their standing and for whether all is settled, and allocations once.
