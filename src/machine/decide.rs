@@ -5,6 +5,7 @@
 //! has been (the barrier, design.md §6).
 
 mod admission;
+mod fixed;
 mod repair;
 
 use crate::machine::demand::{Demand, RefusalReason, ReleaseReason, WaitReason, bounded};
@@ -138,15 +139,17 @@ impl State {
 
     fn decide_allocation(&self, id: AllocationId) -> Option<Event> {
         let allocation = self.allocations.get(&id)?;
-        if matches!(allocation.phase, Phase::Releasing { .. }) {
-            return None;
+        match allocation.phase {
+            Phase::Releasing { .. } => return self.decide_successor(allocation),
+            Phase::Reserved { .. } => return self.decide_reserved(id, allocation),
+            Phase::Live | Phase::Rebinding { .. } => {}
         }
-        let release = |reason: ReleaseReason| {
-            Some(Event::ReleaseDecided(decided::ReleaseDecided { allocation: id.into(), reason: reason.number() }))
+        let release = |reason| Some(release(id, reason));
+        let Some(pod) = self.pods.get(&allocation.pod) else {
+            return Some(self.reserve_or_release(id, allocation, ReleaseReason::PodGone));
         };
-        let Some(pod) = self.pods.get(&allocation.pod) else { return release(ReleaseReason::PodGone) };
         if let Some(reason) = pod.ended {
-            return release(reason);
+            return Some(self.reserve_or_release(id, allocation, reason));
         }
         match &pod.demand {
             Demand::Off => return release(ReleaseReason::Disabled),
@@ -155,6 +158,11 @@ impl State {
         }
         if allocation.claim_deleting && pod.grace_ends_ms.is_none() {
             return release(ReleaseReason::ClaimDeleted);
+        }
+        if (self.homeless.contains(&id) || matches!(allocation.phase, Phase::Rebinding { .. }))
+            && let Some(event) = self.decide_homeless(id, allocation, pod)
+        {
+            return Some(event);
         }
         if let Phase::Rebinding { .. } = allocation.phase {
             return self.rebind(id, allocation, pod);
@@ -217,7 +225,14 @@ fn expiry(timer: &Timer) -> Event {
         Timer::Grace(pod) => Event::GraceEnded(timer::GraceEnded { pod: pod.as_str().to_owned() }),
         Timer::Retry(allocation) => Event::RetryDue(timer::RetryDue { allocation: (*allocation).into() }),
         Timer::Probe(table) => Event::ProbeDue(timer::ProbeDue { table: table.as_str().to_owned() }),
+        Timer::Retention(allocation) => {
+            Event::RetentionEnded(timer::RetentionEnded { allocation: (*allocation).into() })
+        }
     }
+}
+
+fn release(id: AllocationId, reason: ReleaseReason) -> Event {
+    Event::ReleaseDecided(decided::ReleaseDecided { allocation: id.into(), reason: reason.number() })
 }
 
 fn refusal(uid: &PodUid, reason: RefusalReason, detail: &str) -> Event {

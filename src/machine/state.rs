@@ -9,7 +9,11 @@ mod allocations;
 mod apply;
 mod cluster;
 mod digest;
+pub(crate) mod eips;
+mod ends;
+mod fixed;
 mod gateways;
+mod mapping;
 mod outcomes;
 mod parts;
 mod ports;
@@ -29,9 +33,10 @@ use crate::machine::probe::Map;
 
 pub use apply::IllegalEvent;
 pub use digest::{Digest, VERSION as DIGEST_VERSION};
+pub use mapping::{Allocation, Claim, Entry, Item, Phase, Published, RefusedClass};
 pub use parts::{
-    Address, Allocation, Claim, Entry, Gateway, Hold, Item, Listed, Phase, Place, Pod, PoolEntry, PortBreak, Published,
-    RefusedClass, Settings, Standing, StrangeClaim, Stray, Subject, Table, Timer,
+    Address, Controller, Gateway, Hold, Listed, Place, Pod, PoolEntry, PortBreak, Settings, Standing, StrangeClaim,
+    Stray, Subject, Suspect, Table, Timer,
 };
 
 /// A claim's or mark's term may be at most this far above ours and still be believed (design.md §5): anybody can write one.
@@ -78,6 +83,13 @@ pub struct State {
     pub(crate) undecided: BTreeSet<PodUid>,
     /// Allocations whose pods ask for ports that they do not have yet.
     pub(crate) lacking: BTreeSet<AllocationId>,
+    /// Fixed allocations that wait for the next pod of their name.
+    pub(crate) reserved: BTreeSet<AllocationId>,
+    /// Allocations that cannot stay where they are.
+    pub(crate) homeless: BTreeSet<AllocationId>,
+    pub(crate) by_vswitch: Map<VSwitchId, BTreeSet<AllocationId>>,
+    /// EIPs that were seen unusable.
+    pub(crate) suspects: Map<Ipv4Addr, Suspect>,
     pub(crate) holds: Map<(Ipv4Addr, Protocol, u16), Hold>,
     pub(crate) claims: Map<PodKey, StrangeClaim>,
     /// Those of them that name an allocation.
@@ -169,6 +181,8 @@ impl State {
             self.claims.touched(),
             self.strange_of.touched(),
             self.strays_of.touched(),
+            self.by_vswitch.touched(),
+            self.suspects.touched(),
         ]
         .iter()
         .sum()

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use crate::machine::demand::{self, Asked, Demand, Note, RefusalReason, ReleaseReason, WaitReason};
 use crate::machine::event::{codec, decided, outcome, seen};
 use crate::machine::identity::{AllocationId, PodKey, PodUid, Stamp, TableId};
-use crate::machine::state::{Claim, Pod, Published, Standing, State, StrangeClaim, Subject, Timer};
+use crate::machine::state::{Claim, Controller, Pod, Published, Standing, State, StrangeClaim, Subject, Timer};
 
 impl State {
     /// Whether an observation of a pod says nothing new.
@@ -44,7 +44,9 @@ impl State {
             pod.standing = Standing::Refused(reason);
         }
         self.pods_by_name.or_default(pod.key.clone()).insert(uid.clone());
+        self.worklist.extend(self.by_name.get(&pod.key).copied().map(Subject::Allocation));
         self.pods.insert(uid.clone(), pod);
+        self.follow_fixed(&uid);
         self.reconsider_pod(&uid);
     }
 
@@ -53,6 +55,7 @@ impl State {
         pod.seen_at = self.seq;
         pod.ip = seen.ip;
         pod.gate = seen.gate;
+        pod.owner = seen.owner.as_ref().map(|owner| Box::new(Controller::of(owner)));
         let declared = &seen.ports;
         pod.demand = demand::read(Asked { annotations: &seen.annotations, oversized: seen.oversized, declared });
         pod.barred = match (seen.host_network, seen.virtual_node, seen.namespace_terminating) {
@@ -193,9 +196,12 @@ impl State {
         }
     }
 
+    /// The allocation that a pod has, or had and that keeps its name.
     fn refresh_allocation_of(&mut self, uid: &PodUid) {
         // Also one that ends: what its pod says counts until nobody is told of it any more.
-        if let Some(id) = self.pods.get(uid).and_then(|pod| self.by_name.get(&pod.key)).copied() {
+        let Some(pod) = self.pods.get(uid) else { return };
+        let has = if let Standing::Allocated(id) = pod.standing { Some(id) } else { None };
+        if let Some(id) = has.or_else(|| self.by_name.get(&pod.key).copied()) {
             self.refresh_allocation(id);
         }
     }
@@ -222,9 +228,10 @@ impl State {
             (_, _) => {
                 let ghost = self.claims.get(&key).is_some_and(|claim| claim.ghost && *claim.uid == *seen.uid);
                 let held = self.take_claim(&key).map(|claim| claim.held).unwrap_or_default();
-                let (uid, claim) = (seen.uid.as_str().into(), seen.claim.clone());
-                let since = self.seq;
-                self.put_claim(&key, StrangeClaim { uid, since, claim, published: seen.published, ghost, held });
+                let (uid, claim, since) = (seen.uid.as_str().into(), seen.claim.clone(), self.seq);
+                let owner = seen.owner.as_ref().map(|owner| Box::new(Controller::of(owner)));
+                let published = seen.published;
+                self.put_claim(&key, StrangeClaim { uid, since, claim, owner, published, ghost, held });
                 self.refresh_claim(&key);
                 self.worklist.insert(Subject::Claim(key.clone()));
                 self.wake_name(&key);
@@ -298,6 +305,7 @@ impl State {
         for uid in self.undecided.clone() {
             self.wake_pod(&uid);
         }
+        self.wake_homeless();
     }
 
     fn wake_pod(&mut self, uid: &PodUid) {
@@ -326,6 +334,7 @@ fn new_pod(seen: &seen::PodSeen) -> Pod {
         ended: None,
         grace_ends_ms: None,
         gate: false,
+        owner: None,
         arrival: None,
         standing: Standing::Open,
         noted: Note { allocation: AllocationId(Stamp::default()), ..Note::SILENT },

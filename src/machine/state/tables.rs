@@ -70,7 +70,8 @@ impl State {
     fn item_of(&self, mark: &Mark, table: &TableId, body: &seen::EntrySeen) -> Option<(AllocationId, Generation)> {
         let allocation = self.allocations.get(&mark.allocation)?;
         let tuple = plain_tuple(body)?;
-        let ours = allocation.table == *table && mark.is_for(&allocation.pod);
+        // What lands late on an address that was left is nobody's: somebody else may have the address by now.
+        let ours = allocation.table == *table && mark.is_for(&allocation.pod) && !allocation.has_left();
         let item = allocation.items.iter().find(|item| ours && allocation.tuple(item) == tuple)?;
         Some((mark.allocation, item.generation))
     }
