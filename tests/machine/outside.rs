@@ -88,7 +88,7 @@ impl Outside {
         self.term += 1;
         let (term, holder) = (self.term, "b".to_owned());
         self.record(Event::TermStarted(control::TermStarted { term, holder, predecessor: None }));
-        self.record(Event::Rebased(control::Rebased { reason: "AnchorLost".into() }));
+        self.record(Event::Rebased(control::Rebased { reason: "AnchorLost".into(), anew: true }));
         let pods: Vec<Event> = self.pods.values().cloned().map(Event::PodSeen).collect();
         let count = |items: usize| u32::try_from(items).expect("few");
         let read = Event::ClusterRead(control::ClusterRead { pods: count(pods.len()), claims: count(claims.len()) });

@@ -33,6 +33,9 @@ const LISTED_MS: u64 = 20_000;
 /// its call, its listings and its retries.
 const CONVERGENCE_MS: u64 = LATE_MS + 3 * RESYNC_MS + 10 * 60_000;
 
+/// L1: a reservation begins by one replica's wall clock and ends by another's, each up to an hour wrong.
+const RETENTION_MAX_MS: u64 = crate::plan::RETENTION_MS + 2 * 60 * 60_000;
+
 /// L1, L2: how long a converged world is watched: nothing changes any more.
 const QUIET_MS: u64 = 10 * RESYNC_MS;
 
@@ -89,10 +92,12 @@ fn converge_within(world: &mut World, from_ms: u64, within_ms: u64) {
     let from = world.steps;
     while world.checker.violations.is_empty() {
         let now = world.now.get();
-        if now >= earliest_ms && world.is_quiet() {
+        let expires = crate::liveness::expires(world);
+        if now >= earliest_ms && world.is_quiet() && !expires {
             return rest(world);
         }
-        if now > began_ms + within_ms || world.steps > from + STEPS_MAX {
+        let bound_ms = if expires { within_ms + RETENTION_MAX_MS } else { within_ms };
+        if now > began_ms + bound_ms || world.steps > from + STEPS_MAX {
             let evidence = format!("no rest {} ms after the last fault; {}", now - began_ms, world.unrest());
             let mut checker = std::mem::take(&mut world.checker);
             checker.violated(world, "L1", evidence);

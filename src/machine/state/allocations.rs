@@ -67,6 +67,13 @@ impl State {
         claimed: bool,
         strange: Option<&StrangeClaim>,
     ) -> Allocation {
+        let absent_since_wall_ms = strange.and_then(|strange| strange.claim.as_ref()?.absent_since_wall_ms);
+        // A pod that is there, as after a restored backup, is not absent whatever the claim says.
+        let there = absent_since_wall_ms.is_some() && self.is_there(&body.pod.as_str().into());
+        let claim = match (claimed, there) {
+            (true, false) => Claim::Written(self.seq),
+            (true, true) | (false, _) => Claim::Absent,
+        };
         Allocation {
             pod: body.pod.as_str().into(),
             key: PodKey::new(body.namespace.as_str(), body.name.as_str()),
@@ -82,7 +89,7 @@ impl State {
             fixed: body.fixed,
             items,
             phase: Phase::Live,
-            claim: if claimed { Claim::Written(self.seq) } else { Claim::Absent },
+            claim,
             claim_uid: strange.map(|strange| (strange.uid.clone(), self.seq)),
             claim_deleting: false,
             revision: self.seq,
@@ -93,7 +100,7 @@ impl State {
             retries: 0,
             retry_ms: None,
             owner: strange.filter(|_| body.fixed).and_then(|strange| strange.owner.clone()),
-            absent_since_wall_ms: strange.and_then(|strange| strange.claim.as_ref()?.absent_since_wall_ms),
+            absent_since_wall_ms: absent_since_wall_ms.filter(|_| !there),
             retention_ms: None,
             expired: false,
             moved: false,

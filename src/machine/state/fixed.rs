@@ -139,6 +139,11 @@ impl State {
         Ok(())
     }
 
+    /// Whether a pod is known and its removal has not begun.
+    pub(super) fn is_there(&self, uid: &PodUid) -> bool {
+        self.pods.get(uid).is_some_and(|pod| pod.ended.is_none())
+    }
+
     /// The name of an allocation that moves goes to a new one, with the claim and what it shows.
     pub(super) fn succeed(&mut self, from: AllocationId, to: AllocationId) {
         let Some(earlier) = self.allocations.get_mut(&from) else { return };
@@ -156,6 +161,7 @@ impl State {
             }
         }
         predecessors.push(from);
+        let absent_since = absent_since.filter(|_| !self.allocations.get(&to).is_some_and(|a| self.is_there(&a.pod)));
         if let Some(allocation) = self.allocations.get_mut(&to) {
             allocation.claim_uid = claim_uid;
             allocation.claim_deleting = deleting;
