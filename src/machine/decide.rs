@@ -228,6 +228,7 @@ fn expiry(timer: &Timer) -> Event {
         Timer::Retention(allocation) => {
             Event::RetentionEnded(timer::RetentionEnded { allocation: (*allocation).into() })
         }
+        Timer::Rest(table) => Event::TableRested(timer::TableRested { table: table.as_str().to_owned() }),
     }
 }
 

@@ -207,4 +207,6 @@ events! {
     83 v 1 ProbeDue(timer::ProbeDue),
     /// A reservation's time is over.
     84 v 1 RetentionEnded(timer::RetentionEnded),
+    /// Ports of a table whose earlier owners nobody remembers have rested.
+    85 v 1 TableRested(timer::TableRested),
 }

@@ -58,6 +58,8 @@ pub struct State {
     pub(crate) cluster_read: bool,
     /// History was not continuous when this term began: claims are evidence from which the state is rebuilt.
     pub(crate) rebuilding: bool,
+    /// Who had which port before is not known: what is free rests before it is given.
+    pub(crate) forgetful: bool,
     pub(crate) allocations_decided: u64,
     pub(crate) generations_decided: u64,
 

@@ -76,9 +76,10 @@ pub fn run(plan: Plan) -> End {
     }
 }
 
-/// L1: a calm world comes to rest, in time. Late effects may still come: rest is only rest afterwards.
+/// L1: a calm world comes to rest, in time. Late effects may still come, and the next resync
+/// finds them: rest is only rest afterwards.
 pub fn converge(world: &mut World) {
-    converge_within(world, LATE_MS, CONVERGENCE_MS);
+    converge_within(world, LATE_MS + RESYNC_MS, CONVERGENCE_MS);
 }
 
 /// L1 in a world in which nothing is late any more: what came late is found by the next listing of its table.

@@ -137,6 +137,9 @@ impl State {
         if self.is_full(table, wants.len()) {
             return Err(WaitReason::TableFull);
         }
+        if table.rests_ms.is_some() {
+            return Err(WaitReason::NoFreePorts);
+        }
         pool::choose(eips, wants).ok_or(WaitReason::NoFreePorts)
     }
 

@@ -119,7 +119,8 @@ impl State {
             | Event::GraceEnded(_)
             | Event::RetryDue(_)
             | Event::ProbeDue(_)
-            | Event::RetentionEnded(_) => self.fold_outcome(event)?,
+            | Event::RetentionEnded(_)
+            | Event::TableRested(_) => self.fold_outcome(event)?,
         }
         Ok(())
     }
@@ -153,6 +154,7 @@ impl State {
             Event::RetryDue(body) => self.retry_due(body.allocation.into()),
             Event::ProbeDue(body) => self.probe_due(&body.table.as_str().into()),
             Event::RetentionEnded(body) => self.retention_ended(body.allocation.into()),
+            Event::TableRested(body) => self.table_rested(&body.table.as_str().into()),
             _ => return Err("it is not an outcome or a timer"),
         }
         Ok(())
@@ -169,7 +171,8 @@ impl State {
         let before = std::mem::take(self);
         let Self { seq, term, machine_ms, wall_ms, term_seen, mut agenda, .. } = before;
         agenda.clear();
-        *self = Self { seq, term, machine_ms, wall_ms, term_seen, agenda, rebuilding: true, ..Self::default() };
+        *self = Self { seq, term, machine_ms, wall_ms, term_seen, agenda, ..Self::default() };
+        (self.rebuilding, self.forgetful) = (true, true);
     }
 
     fn term_started(&mut self, term: u64) {

@@ -167,6 +167,10 @@ pub struct Table {
     pub(crate) probing: bool,
     /// Machine time of the next probe.
     pub(crate) probe_ms: Option<u64>,
+    /// Its free ports have rested since history was lost, or rest.
+    pub(crate) rested: bool,
+    /// Machine time until which they rest.
+    pub(crate) rests_ms: Option<u64>,
     /// Pods that wait for room, in order of arrival.
     pub(crate) queue: BTreeMap<u64, PodUid>,
     /// Late effects may show up until then; it is listed often.
@@ -242,6 +246,8 @@ pub enum Timer {
     Probe(TableId),
     /// A reservation's time may be over.
     Retention(AllocationId),
+    /// The free ports of a table have rested.
+    Rest(TableId),
 }
 
 /// Something about which a decision may be due.

@@ -7,7 +7,7 @@
 use crate::machine::event::seen;
 use crate::machine::identity::{AllocationId, EntryId, Generation, Mark, Protocol, TableId, Tuple, protocol_of};
 use crate::machine::intent::Intent;
-use crate::machine::state::{Entry, Listed, RefusedClass, State, Stray, Subject};
+use crate::machine::state::{Entry, Listed, RefusedClass, State, Stray, Subject, Timer};
 
 /// How long after an unanswered creation, or a change of leader, an effect may still show up (design.md §2.5).
 pub const LATE_EFFECT_HORIZON_MS: u64 = 15 * 60 * 1_000;
@@ -240,8 +240,18 @@ impl State {
     }
 
     pub(super) fn table_opened(&mut self, id: &TableId) {
+        let due = self.machine_ms.saturating_add(self.settings.as_ref().map_or(0, |settings| settings.cooldown_ms));
+        let watch_until_ms = self.machine_ms.saturating_add(LATE_EFFECT_HORIZON_MS);
+        let forgetful = self.forgetful;
         let table = self.tables.or_default(id.clone());
         table.open = true;
+        if forgetful && !std::mem::replace(&mut table.rested, true) {
+            // What is free may have been somebody's until a moment ago.
+            table.rests_ms = Some(due);
+            table.watch_until_ms = table.watch_until_ms.max(watch_until_ms);
+            self.timers.insert((due, Timer::Rest(id.clone())));
+        }
+        let table = self.tables.or_default(id.clone());
         let strays = table.entries.iter().filter(|(_, listed)| matches!(listed, Listed::Stray(_)));
         let subjects: Vec<_> = strays.map(|(entry, _)| Subject::Stray(id.clone(), entry.clone())).collect();
         self.worklist.extend(subjects);
@@ -249,6 +259,16 @@ impl State {
         self.worklist.extend(self.unsettled.iter().copied().map(Subject::Allocation));
         self.wake_undecided();
         self.end_rebuild();
+    }
+
+    pub(super) fn table_rested(&mut self, id: &TableId) {
+        let Some(table) = self.tables.get_mut(id) else { return };
+        if let Some(due) = table.rests_ms.take() {
+            self.timers.remove(&(due, Timer::Rest(id.clone())));
+        }
+        self.worklist.insert(Subject::Queue(id.clone()));
+        self.worklist.extend(self.unsettled.iter().chain(&self.lacking).copied().map(Subject::Allocation));
+        self.wake_undecided();
     }
 
     /// The state is rebuilt when everything has been read and each claim that names an allocation has its allocation. A

@@ -203,6 +203,7 @@ fn outcomes() -> Vec<Event> {
         Event::RetryDue(timer::RetryDue { allocation }),
         Event::ProbeDue(timer::ProbeDue { table }),
         Event::RetentionEnded(timer::RetentionEnded { allocation }),
+        Event::TableRested(timer::TableRested { table: "ftb-1".into() }),
     ]
 }
 
