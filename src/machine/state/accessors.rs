@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use crate::machine::demand::Want;
-use crate::machine::identity::{AllocationId, EniId, GatewayId, Generation, PodKey, PodUid, TableId, VSwitchId, ZoneId};
+use crate::machine::identity::{
+    AllocationId, EniId, GatewayId, Generation, PodKey, PodUid, TableId, VSwitchId, ZoneId,
+};
 use crate::machine::state::{Allocation, Controller, Entry, Item, Phase, Place};
 
 impl Allocation {
