@@ -54,8 +54,7 @@ impl State {
             Event::Configured(body) => self.configured(body),
             Event::PoolConfigured(body) => self.pool_configured(body),
             Event::TermStarted(body) => self.term_started(body.term),
-            Event::Rebased(body) if body.anew => self.rebased_anew(),
-            Event::Rebased(_) => self.rebuilding = true,
+            Event::Rebased(body) => self.rebased(body.anew),
             Event::ClusterRead(_) => self.cluster_read(),
             Event::TableOpened(body) => self.table_opened(&body.table.as_str().into()),
             Event::DigestTaken(body) if body.version != super::DIGEST_VERSION => {}
@@ -167,7 +166,11 @@ impl State {
 
     /// What this journal knew is not what became of it: others decided meanwhile. Only the frame stays; everything else
     /// is read anew and rebuilt from claims and entries (design.md §6).
-    fn rebased_anew(&mut self) {
+    fn rebased(&mut self, anew: bool) {
+        self.rebuilding = true;
+        if !anew {
+            return;
+        }
         let before = std::mem::take(self);
         let Self { seq, term, machine_ms, wall_ms, term_seen, mut agenda, .. } = before;
         agenda.clear();
