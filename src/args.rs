@@ -1,13 +1,14 @@
 //! The command line.
 
-use std::net::SocketAddr;
+mod cloud;
+
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
-use natgw::sandbox::vpc::{Behaviour, FaultRate};
-use natgw::sandbox::{http, live};
-use secrecy::SecretString;
+use clap::{Args, Parser, Subcommand};
+use natgw::sandbox::live;
+
+use self::cloud::CloudArgs;
 
 /// Pod DNAT for Alibaba Cloud NAT gateways: every decision durable, replayable and explainable.
 #[derive(Debug, Parser)]
@@ -32,7 +33,8 @@ pub(crate) enum Command {
     ///
     /// One VPC 172.16.0.0/12 in cn-hangzhou with zones j and k; each has a vSwitch, a route table and a NAT gateway with
     /// three EIPs. Prints the address that it listens on. Ctrl-C ends it.
-    Cloud(CloudArgs),
+    #[command(after_long_help = cloud::explained())]
+    Cloud(Box<CloudArgs>),
 }
 
 #[derive(Args, Debug)]
@@ -71,56 +73,11 @@ pub(crate) struct SandboxArgs {
     announce: bool,
 }
 
-#[derive(Args, Debug)]
-pub(crate) struct CloudArgs {
-    /// Where to listen; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR")]
-    listen: SocketAddr,
-    /// The one AccessKeyId that is known.
-    #[arg(long, value_name = "K", default_value = "sandbox", requires = "secret")]
-    access_key: String,
-    /// Its secret.
-    #[arg(long, value_name = "S", default_value = "sandbox-secret", hide_default_value = true)]
-    secret: SecretString,
-    /// DNAT entries that one forward table takes: the vendor's default quota.
-    #[arg(long, value_name = "N", default_value_t = Behaviour::default().entry_quota)]
-    entry_quota: u32,
-    /// What goes wrong, and how often from 0 to 1, such as lost-reply=0.05. May be given several times.
-    #[arg(long = "fault", value_name = "KIND=RATE", action = ArgAction::Append)]
-    faults: Vec<FaultRate>,
-    /// The seed of all chance.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// Run the cloud's delays this many times as fast; signatures not.
-    #[arg(long, value_name = "N", default_value = "1")]
-    speed: NonZeroU32,
-    /// A file to which one JSON line a request and one an effect is appended.
-    #[arg(long, value_name = "FILE")]
-    ledger: Option<PathBuf>,
-}
-
 impl From<SandboxArgs> for live::Options {
     fn from(args: SandboxArgs) -> Self {
         let SandboxArgs { manifests, config, journal, cloud, entry_quota, speed, settle, output, verbose, announce } =
             args;
         Self { manifests, config, folder: journal, cloud, entry_quota, speed, settle, output, verbose, announce }
-    }
-}
-
-impl From<CloudArgs> for http::Options {
-    fn from(args: CloudArgs) -> Self {
-        let CloudArgs { listen, access_key, secret, entry_quota, faults, seed, speed, ledger } = args;
-        Self {
-            listen,
-            access_key,
-            secret,
-            behaviour: Behaviour { entry_quota, ..Behaviour::default() },
-            faults: faults.into_iter().map(|FaultRate { kind, rate }| (kind, rate)).collect(),
-            seed,
-            speed: speed.get(),
-            ledger,
-            ..Self::default()
-        }
     }
 }
 
@@ -133,12 +90,5 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_fault_without_a_rate_is_refused_with_the_kinds_there_are() {
-        let refused = Cli::try_parse_from(["natgw", "cloud", "--listen", "127.0.0.1:0", "--fault", "lost-reply"]);
-        let message = refused.unwrap_err().to_string();
-        assert!(message.contains("KIND=RATE") && message.contains("throttling"), "{message}");
     }
 }

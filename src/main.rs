@@ -37,7 +37,7 @@ fn run(command: Command) -> Result<()> {
         match command {
             Command::Sandbox(args) => Box::pin(live::run(args.into(), asked)).await?,
             Command::Cloud(args) => {
-                http::serve(args.into(), |address| println!("listening on http://{address}"), asked).await?;
+                http::serve((*args).try_into()?, |address| println!("listening on http://{address}"), asked).await?;
             }
         }
         Ok(())

@@ -1,12 +1,12 @@
 //! The cloud client against a stub that records what came and answers, misbehaves or stays silent as told.
 #![cfg(feature = "adapters")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a broken fixture is a failed test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a broken fixture is a failed test")]
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use natgw::cloud::credentials::{AccessKey, StaticKey};
@@ -162,9 +162,44 @@ fn own_parameters<T>(call: impl AsyncFnOnce(AliyunCloud) -> T, action: &str, ver
         ("Timestamp", "2016-02-23T12:46:24Z"),
         ("Version", version),
     ] {
-        assert_eq!(seen.parameters.remove(name).as_deref(), Some(value), "{name}");
+        assert_eq!(seen.parameters.get(name).map(String::as_str), Some(value), "{name}");
+        if name != "RegionId" {
+            seen.parameters.remove(name);
+        }
     }
+    keeps_the_metadata(action, &seen.parameters);
+    seen.parameters.remove("RegionId");
     seen.parameters.into_iter().collect()
+}
+
+/// The vendor's metadata, reduced; its source stands in it.
+const METADATA: &str = include_str!("fixtures/vendor-metadata.json");
+
+/// Every parameter is known to the vendor's metadata, of its type and within its bounds, and none that is required lacks.
+fn keeps_the_metadata(action: &str, sent: &BTreeMap<String, String>) {
+    let metadata: serde_json::Value = serde_json::from_str(METADATA).unwrap();
+    let known = metadata["actions"][action]["parameters"].as_object().unwrap();
+    for (name, schema) in known.iter().filter(|(_, schema)| schema["required"] == true) {
+        assert!(sent.get(name).is_some_and(|value| !value.is_empty()), "{action} requires {name}: {schema}");
+    }
+    for (name, value) in sent {
+        let (base, number) = name.split_once('.').map_or((name.as_str(), None), |(base, number)| (base, Some(number)));
+        let schema = known.get(base).unwrap_or_else(|| panic!("{action} has no parameter {name}"));
+        let bound = |of: &str, otherwise| schema[of].as_i64().unwrap_or(otherwise);
+        match schema["type"].as_str().unwrap() {
+            "string" => assert!(number.is_none()),
+            "boolean" => assert!(number.is_none() && matches!(value.as_str(), "true" | "false"), "{name}={value}"),
+            "integer" => {
+                let number: i64 = value.parse().unwrap();
+                assert!((bound("minimum", 0)..=bound("maximum", i64::MAX)).contains(&number), "{name}={value}");
+            }
+            "array" => {
+                let number: i64 = number.unwrap().parse().unwrap();
+                assert!((1..=bound("maxItems", i64::MAX)).contains(&number), "{name}");
+            }
+            other => panic!("{other}"),
+        }
+    }
 }
 
 fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -531,4 +566,105 @@ fn a_request_that_could_not_even_be_sent_had_no_effect() {
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let error = run(client(&format!("http://{closed}"), None).create_entry(&creation())).unwrap_err();
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::RetryLater, "connection"), "{error}");
+}
+
+/// What is logged while a test runs, on its thread.
+fn logged(test: impl FnOnce()) -> String {
+    let log: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let writer = Arc::clone(&log);
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .with_writer(move || Log(Arc::clone(&writer)))
+        .finish();
+    tracing::subscriber::with_default(subscriber, test);
+    String::from_utf8(log.lock().unwrap().clone()).unwrap()
+}
+
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_call_is_one_span_with_all_that_is_known_of_it_and_is_counted_once() {
+    let refusal = r#"{"Code":"OperationConflict","Message":"m","RequestId":"REQ-1"}"#;
+    let stub =
+        stub(vec![Reply::Answer(409, "", refusal.to_owned()), ok(r#"{"ForwardEntryId":"fwd-1","RequestId":"REQ-2"}"#)]);
+    let calls = Arc::new(natgw::cloud::meter::Calls::default());
+    let stamp = natgw::machine::identity::Stamp { term: 3, n: 7 };
+    let mark = natgw::machine::identity::Mark::new(
+        natgw::machine::identity::UidHash::of("cluster"),
+        &"pod".into(),
+        natgw::machine::identity::AllocationId(stamp),
+        natgw::machine::identity::Generation(stamp),
+    );
+    let request = CreateEntry { name: mark.to_string(), ..creation() };
+    let settings = Settings {
+        region: "cn-hangzhou".to_owned(),
+        vpc: "vpc-1".to_owned(),
+        endpoints: Endpoints::at(&stub.url).unwrap(),
+        mutating_timeout: PATIENCE,
+        reading_timeout: PATIENCE,
+    };
+    let key = AccessKey::new("the id".to_owned(), SECRET.to_owned().into(), None).unwrap();
+    let clock = Arc::new(|| SystemTime::UNIX_EPOCH + Duration::from_millis(1_456_231_584_900));
+    let meter: Arc<natgw::cloud::meter::Calls> = Arc::clone(&calls);
+    let cloud = AliyunCloud::metered(settings, Arc::new(StaticKey::new(key)), clock, meter).unwrap();
+    let log = logged(|| {
+        run(async {
+            assert!(cloud.create_entry(&request).await.is_err());
+            assert!(cloud.create_entry(&request).await.is_ok());
+        });
+    });
+    let lines: Vec<&str> = log.lines().filter(|line| line.ends_with("called")).collect();
+    let [refused, done] = lines.as_slice() else { panic!("{log}") };
+    for part in [
+        r#"action="CreateForwardEntry""#,
+        r#"table="ftb-1""#,
+        "generation=3.7",
+        r#"request_id="REQ-1""#,
+        r#"class="conflict""#,
+        r#"code="OperationConflict""#,
+        "took_ms=",
+    ] {
+        assert!(refused.contains(part), "{part} in {refused}");
+    }
+    assert!(done.contains(r#"request_id="REQ-2""#) && done.contains(r#"class="ok""#), "{done}");
+    let snapshot = calls.snapshot();
+    let counts: Vec<_> = snapshot.iter().map(|(key, series)| (*key, series.count)).collect();
+    assert_eq!(counts, [(("CreateForwardEntry", "conflict"), 1), (("CreateForwardEntry", "ok"), 1)]);
+    assert!(snapshot.values().all(|series| series.buckets.iter().sum::<u64>() == 1));
+}
+
+#[test]
+fn a_code_that_nobody_documents_is_logged_once_with_its_body_and_never_with_a_secret() {
+    let body = |code: &str| {
+        format!(r#"{{"Code":"{code}","Message":"because of {SECRET} and to%252Bken","RequestId":"REQ","Detail":"d"}}"#)
+    };
+    let novel = |code: &str| Reply::Answer(400, "", body(code));
+    let replies = vec![novel("Novel"), novel("Novel"), novel("Other.Novel"), novel("QuotaExceeded.ForwardEntry")];
+    let stub = stub(replies);
+    let cloud = client(&stub.url, Some("to+ken"));
+    let log = logged(|| {
+        run(async {
+            for class in [ErrorClass::Unknown, ErrorClass::Unknown, ErrorClass::Unknown, ErrorClass::Quota] {
+                let error = cloud.create_entry(&creation()).await.unwrap_err();
+                assert_eq!((error.class, error.message.as_str()), (class, "because of [secret] and [secret]"));
+            }
+        });
+    });
+    let warned: Vec<&str> = log.lines().filter(|line| line.contains("WARN")).collect();
+    let [first, second] = warned.as_slice() else { panic!("{log}") };
+    assert!(first.contains("Novel") && first.contains("REQ") && first.contains("Detail"), "{first}");
+    assert!(second.contains("Other.Novel"), "{second}");
+    assert!(!log.contains(SECRET) && !log.contains("ken\"") && !log.contains("2Bken"), "{log}");
 }

@@ -15,7 +15,7 @@ use natgw::cloud::{AliyunCloud, Settings, sign};
 use natgw::machine::identity::{Protocol, Tuple};
 use natgw::ports::cloud::{Cloud as _, CreateEntry, DeleteEntry, EntryStatus, ErrorClass};
 use natgw::sandbox::http::{Clock, Error, Options, SystemClock, serve_by};
-use natgw::sandbox::vpc::{Behaviour, FaultKind};
+use natgw::sandbox::vpc::{Behaviour, Deed, Documented, FaultKind, NewEntry, Stroke};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -233,9 +233,9 @@ fn parameters_may_come_by_either_method_and_in_either_place() {
         ] {
             // Characters that every step of encoding treats in its own way.
             let own = map([("Name", "中 文+~*/&=%"), ("NatGatewayId", "ngw-sandbox-k")]);
-            let name_is_not_filtered_by = caller.send(method.clone(), place, caller.common("DescribeNatGateways"), own);
-            let (status, body) = name_is_not_filtered_by.await.unwrap();
-            assert_eq!((status, &body["Code"]), (400, &json!("UnsupportedParameter")), "signature holds: {body}");
+            let nobody_s_name = caller.send(method.clone(), place, caller.common("DescribeNatGateways"), own);
+            let (status, body) = nobody_s_name.await.unwrap();
+            assert_eq!((status, &body["TotalCount"]), (200, &json!(0)), "signature holds: {body}");
             let own = map([("NatGatewayId", "ngw-sandbox-k")]);
             let (status, body) =
                 caller.send(method.clone(), place, caller.common("DescribeNatGateways"), own).await.unwrap();
@@ -716,5 +716,181 @@ fn the_client_walks_from_a_pod_s_address_to_an_entry_and_back() {
         assert_eq!(cloud.list_entries(&table, 1).await.unwrap().total, 0);
         let error = cloud.delete_entry(&DeleteEntry { token: "e".to_owned(), ..deletion }).await.unwrap_err();
         assert_eq!(error.class, ErrorClass::Gone);
+    });
+}
+
+/// Every documented error, of the eight actions and of the gateway, asked for by a plan: its status, code and message on the
+/// wire, and nothing done.
+#[test]
+fn every_documented_error_can_be_had() {
+    let actions = natgw::cloud::classes::ACTIONS;
+    let asked: Vec<(&str, Documented)> = actions
+        .into_iter()
+        .flat_map(|action| Documented::all().map(move |error| (action, error)))
+        .filter(|(action, error)| error.action.is_empty() || error.action == *action)
+        .filter(|(action, error)| Documented::find(action, error.code) == Some(*error))
+        .collect();
+    let plan = asked.iter().map(|(action, error)| Stroke::next(Some(action), Deed::Refuse(error.code.to_owned())));
+    // Each line strikes the first request that it meets, so the first ones of an action let as many pass as come before.
+    let mut before: BTreeMap<&str, u64> = BTreeMap::new();
+    let plan = asked.iter().zip(plan).map(|((action, _), stroke)| {
+        let skip = before.entry(action).or_default();
+        *skip += 1;
+        stroke.after(*skip - 1)
+    });
+    let options = Options { plan: plan.collect(), ..Options::default() };
+    with_cloud(Hands::default(), options, async |address| {
+        let caller = Caller::to(address);
+        for (action, error) in &asked {
+            let own = match *action {
+                "CreateForwardEntry" => entry(512),
+                "DeleteForwardEntry" => map([("ForwardTableId", "ftb-sandbox-j"), ("ForwardEntryId", "fwd-1")]),
+                "DescribeForwardTableEntries" => map([("ForwardTableId", "ftb-sandbox-j")]),
+                "DescribeRouteEntryList" => map([("RouteTableId", "vtb-sandbox-j")]),
+                _ => BTreeMap::new(),
+            };
+            let (status, body) = caller.ask(action, own).await;
+            assert_eq!((status, &body["Code"]), (error.status, &json!(error.code)), "{action} {error:?}");
+            assert_eq!(body["Message"], error.refusal().message, "{action} {error:?}");
+        }
+        let table = map([("ForwardTableId", "ftb-sandbox-j")]);
+        assert_eq!(caller.answer("DescribeForwardTableEntries", table).await["TotalCount"], 0, "nothing was done");
+    });
+    println!("{} documented errors, each heard", asked.len());
+    assert!(asked.len() > 117 + 8 * 15, "{}", asked.len());
+}
+
+/// What an answer shows and what is a parameter too can be filtered by: the value shown keeps the item, another drops it.
+#[test]
+fn a_listing_can_be_filtered_by_all_that_it_shows() {
+    let options = Options { by_hand: vec![by_hand()], ..Options::default() };
+    with_cloud(Hands::default(), options, async |address| {
+        let caller = Caller::to(address);
+        let mut tried = Vec::new();
+        for (action, outer, inner, own) in [
+            (
+                "DescribeForwardTableEntries",
+                "ForwardTableEntries",
+                "ForwardTableEntry",
+                [("ForwardTableId", "ftb-sandbox-j")],
+            ),
+            ("DescribeNatGateways", "NatGateways", "NatGateway", [("NatGatewayId", "ngw-sandbox-k")]),
+            ("DescribeEipAddresses", "EipAddresses", "EipAddress", [("EipAddress", "203.0.113.2")]),
+            ("DescribeRouteTableList", "RouterTableList", "RouterTableListType", [("RouteTableId", "vtb-sandbox-k")]),
+            ("DescribeRouteEntryList", "RouteEntrys", "RouteEntry", [("RouteTableId", "vtb-sandbox-j")]),
+            (
+                "DescribeNetworkInterfaces",
+                "NetworkInterfaceSets",
+                "NetworkInterfaceSet",
+                [("PrivateIpAddress.1", "172.16.0.9")],
+            ),
+        ] {
+            let own = || map(own);
+            let count = |body: &Value| body[outer][inner].as_array().unwrap().len();
+            let all = caller.answer(action, own()).await;
+            let Value::Object(item) = &all[outer][inner][0] else { panic!("{all}") };
+            for (name, value) in item {
+                // The two that two listings name otherwise than they show them.
+                let name = match (action, name.as_str()) {
+                    ("DescribeEipAddresses", "Name") => "EipName",
+                    ("DescribeNetworkInterfaces", "PrivateIpAddress") => "PrimaryIpAddress",
+                    (_, name) => name,
+                };
+                let is_parameter = FILTERS.contains(&(action, name));
+                let value = value.as_str().filter(|value| !value.is_empty() && is_parameter);
+                let Some(value) = value else { continue };
+                let kept = count(&caller.answer(action, with(own(), name, value)).await);
+                assert!(kept >= 1 && kept <= count(&all), "{action} {name}={value}");
+                let (status, body) = caller.ask(action, with(own(), name, OTHER(name))).await;
+                // What names its one object is replaced, not narrowed.
+                if status == 200 {
+                    assert_eq!(count(&body), 0, "{action} {name}: {body}");
+                }
+                tried.push((action, name.to_owned()));
+            }
+            assert_eq!(count(&caller.answer(action, own()).await), count(&all));
+        }
+        assert_eq!(tried.len(), FILTERS.len(), "{tried:?}");
+    });
+}
+
+/// Filters whose name an answer shows.
+const FILTERS: [(&str, &str); 29] = [
+    ("DescribeForwardTableEntries", "ForwardEntryId"),
+    ("DescribeForwardTableEntries", "ForwardEntryName"),
+    ("DescribeForwardTableEntries", "ExternalIp"),
+    ("DescribeForwardTableEntries", "ExternalPort"),
+    ("DescribeForwardTableEntries", "InternalIp"),
+    ("DescribeForwardTableEntries", "InternalPort"),
+    ("DescribeForwardTableEntries", "IpProtocol"),
+    ("DescribeNatGateways", "Name"),
+    ("DescribeNatGateways", "Status"),
+    ("DescribeNatGateways", "NatType"),
+    ("DescribeNatGateways", "NetworkType"),
+    ("DescribeNatGateways", "InstanceChargeType"),
+    ("DescribeNatGateways", "ResourceGroupId"),
+    ("DescribeEipAddresses", "Status"),
+    ("DescribeEipAddresses", "EipName"),
+    ("DescribeEipAddresses", "ISP"),
+    ("DescribeEipAddresses", "ChargeType"),
+    ("DescribeRouteTableList", "RouterType"),
+    ("DescribeRouteTableList", "RouterId"),
+    ("DescribeRouteTableList", "RouteTableName"),
+    ("DescribeRouteTableList", "RouteTableType"),
+    ("DescribeRouteTableList", "ResourceGroupId"),
+    ("DescribeRouteEntryList", "RouteEntryId"),
+    ("DescribeRouteEntryList", "DestinationCidrBlock"),
+    ("DescribeRouteEntryList", "IpVersion"),
+    ("DescribeNetworkInterfaces", "VSwitchId"),
+    ("DescribeNetworkInterfaces", "PrimaryIpAddress"),
+    ("DescribeNetworkInterfaces", "InstanceId"),
+    ("DescribeNetworkInterfaces", "Status"),
+];
+
+/// A value that keeps the declaration and that nothing here has.
+const OTHER: fn(&str) -> &'static str = |name| match name {
+    "Status" => "Deleting",
+    "NatType" => "Normal",
+    "NetworkType" => "intranet",
+    "InstanceChargeType" | "ChargeType" => "PrePaid",
+    "RouterType" => "VBR",
+    "RouteTableType" => "System",
+    "IpVersion" => "ipv6",
+    "IpProtocol" => "udp",
+    "ExternalPort" | "InternalPort" => "9",
+    "ExternalIp" | "InternalIp" | "PrimaryIpAddress" => "198.51.100.9",
+    "InstanceId" => "i-none",
+    _ => "none",
+};
+
+fn by_hand() -> NewEntry {
+    let tuple = Tuple {
+        external_ip: [203, 0, 113, 1].into(),
+        external_port: 700,
+        internal_ip: [172, 16, 0, 9].into(),
+        internal_port: 80,
+        protocol: Protocol::Tcp,
+    };
+    NewEntry::of("ftb-sandbox-j".into(), tuple, "somebody")
+}
+
+#[test]
+fn an_action_that_is_called_too_often_is_told_when_the_second_is_over() {
+    let hands = Hands::default();
+    let behaviour = Behaviour { calls_per_second: 3, ..Behaviour::default() };
+    with_cloud(hands.clone(), Options { behaviour, ..Options::default() }, async |address| {
+        let client = client(address);
+        hands.advance(100);
+        for _ in 0..3 {
+            client.list_gateways(1).await.unwrap();
+        }
+        let error = client.list_gateways(1).await.unwrap_err();
+        assert_eq!(
+            (error.class, error.code.as_str()),
+            (ErrorClass::Throttled { after_ms: Some(900) }, "Throttling.Api")
+        );
+        client.list_route_tables(1).await.unwrap();
+        hands.advance(900);
+        client.list_gateways(1).await.unwrap();
     });
 }

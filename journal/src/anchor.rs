@@ -19,7 +19,8 @@
 //! | 32 | 8 | counter, one more with each write |
 //! | 40 | 8 + 32 | settled: sequence number and chain hash |
 //! | 80 | 8 + 32 | pending: sequence number and chain hash |
-//! | 120 | 388 | zero |
+//! | 120 | 8 | pruned below: frames of lower numbers may be gone, the genesis frame excepted; else 0 |
+//! | 128 | 380 | zero |
 //! | 508 | 4 | CRC-32C of all bytes before |
 
 use std::io::ErrorKind;
@@ -45,6 +46,8 @@ pub(crate) struct Anchor {
     pub(crate) pending: Head,
     /// Fingerprint of sled's files, if the journal was cleanly closed.
     pub(crate) closed: Option<u32>,
+    /// Number of the first frame that must be there, beside the genesis frame; 0 if nothing was ever pruned.
+    pub(crate) pruned_below: u64,
 }
 
 /// What the anchor file holds.
@@ -65,6 +68,11 @@ pub(crate) struct Position {
 }
 
 impl Position {
+    /// Where there is no file.
+    pub(crate) fn of(anchor: Anchor) -> Self {
+        Self { anchor, counter: 0, slot: 0 }
+    }
+
     pub(crate) fn anchor(&self) -> &Anchor {
         &self.anchor
     }
@@ -159,6 +167,7 @@ fn encode(anchor: &Anchor, counter: u64) -> [u8; SLOT_BYTES] {
         bytes.extend_from_slice(&head.seq.to_le_bytes());
         bytes.extend_from_slice(&head.hash);
     }
+    bytes.extend_from_slice(&anchor.pruned_below.to_le_bytes());
     bytes.resize(CHECKED_BYTES, 0);
     let checksum = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
@@ -183,7 +192,9 @@ fn decode(file: &[u8], offset: u64) -> Result<(Anchor, u64), String> {
         let id = JournalId(take(&mut rest)?);
         let counter = u64::from_le_bytes(take(&mut rest)?);
         let mut head = || Some(Head { seq: u64::from_le_bytes(take(&mut rest)?), hash: take(&mut rest)? });
-        let anchor = Anchor { id, settled: head()?, pending: head()?, closed: (closed == 1).then_some(fingerprint) };
+        let (settled, pending, closed) = (head()?, head()?, (closed == 1).then_some(fingerprint));
+        let pruned_below = u64::from_le_bytes(take(&mut rest)?);
+        let anchor = Anchor { id, settled, pending, closed, pruned_below };
         Some((magic, version, anchor, counter))
     };
     let (magic, version, anchor, counter) = decode_fields().ok_or_else(cut_short)?;
@@ -209,7 +220,7 @@ mod tests {
 
     fn anchor(seq: u64) -> Anchor {
         let head = |seq: u64| Head { seq, hash: [seq as u8; 32] };
-        Anchor { id: JournalId([9; 16]), settled: head(seq - 1), pending: head(seq), closed: None }
+        Anchor { id: JournalId([9; 16]), settled: head(seq - 1), pending: head(seq), closed: None, pruned_below: 0 }
     }
 
     fn present(disk: &Directory) -> Position {
@@ -224,7 +235,7 @@ mod tests {
         let mut closed = anchor(513);
         closed.closed = Some(0x0403_0201);
         let slot = encode(&closed, 5);
-        let hex: String = slot[..120].iter().map(|b| format!("{b:02x}")).collect();
+        let hex: String = slot[..128].iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(
             hex,
             [
@@ -239,11 +250,16 @@ mod tests {
                 &"00".repeat(32),
                 "0102000000000000",
                 &"01".repeat(32),
+                "0000000000000000",
             ]
             .concat()
         );
-        assert_eq!(slot[120..508], [0; 388]);
+        assert_eq!(slot[128..508], [0; 380]);
         assert_eq!(slot[508..], GOLDEN_CHECKSUM);
+        assert_eq!(decode(&slot, 0).unwrap(), (closed, 5));
+        closed.pruned_below = 259;
+        let slot = encode(&closed, 5);
+        assert_eq!(slot[120..128], [3, 1, 0, 0, 0, 0, 0, 0]);
         assert_eq!(decode(&slot, 0).unwrap(), (closed, 5));
     }
 

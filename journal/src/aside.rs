@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::files::{self, ANCHOR, SLED, SLED_BEFORE_OPEN, SLED_OPENING, at};
+use crate::files::{self, ANCHOR, LOCK, at};
 
 /// Moves all files of the journal in `dir` (its lock excepted) to the first free of the sibling directories
 /// `<dir>.set-aside-1`, `-2`, … and gives that directory. `dir` is then empty and can be begun anew. Both must lie on
@@ -20,9 +20,10 @@ pub fn set_aside(dir: &Path) -> Result<PathBuf, Error> {
         return Err(none());
     }
     let _lock = files::lock_exclusive(dir)?;
+    let mut present = files::names_in(dir)?;
+    present.retain(|name| name != LOCK);
     // The anchor goes last: until then the rest is missed.
-    let present: Vec<&str> =
-        [SLED_OPENING, SLED_BEFORE_OPEN, SLED, ANCHOR].into_iter().filter(|file| dir.join(file).exists()).collect();
+    present.sort_by_key(|name| name == ANCHOR);
     if present.is_empty() {
         return Err(none());
     }
@@ -39,7 +40,7 @@ pub fn set_aside(dir: &Path) -> Result<PathBuf, Error> {
         .ok_or(Error::Exhausted)??;
     files::sync_parent(&target)?;
     for file in present {
-        let from = dir.join(file);
+        let from = dir.join(&file);
         std::fs::rename(&from, target.join(file)).map_err(at("rename", &from))?;
     }
     files::sync_file(&target)?;

@@ -121,6 +121,22 @@ pub(crate) fn sync_tree(dir: &Path) -> Result<(), Error> {
     sync_file(dir)
 }
 
+/// Bytes of all files of a tree.
+pub(crate) fn tree_bytes(dir: &Path) -> Result<u64, Error> {
+    let mut bytes = 0_u64;
+    for file in tree(dir)? {
+        let path = dir.join(file);
+        match std::fs::metadata(&path) {
+            Ok(data) if data.is_dir() => {}
+            Ok(data) => bytes = bytes.saturating_add(data.len()),
+            // sled replaces its derived files while it works.
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(at("look at", &path)(e)),
+        }
+    }
+    Ok(bytes)
+}
+
 /// CRC-32C over names, lengths and bytes of all files of a tree, in the order of their names.
 pub(crate) fn fingerprint(dir: &Path) -> Result<u32, Error> {
     let mut checksum = 0;
@@ -144,6 +160,15 @@ pub(crate) fn fingerprint(dir: &Path) -> Result<u32, Error> {
         checksum = crc32c::crc32c_append(checksum, &length.to_le_bytes());
     }
     Ok(checksum)
+}
+
+/// The names of all files and directories in one, sorted.
+pub(crate) fn names_in(dir: &Path) -> Result<Vec<OsString>, Error> {
+    let entries = std::fs::read_dir(dir).map_err(at("list", dir))?;
+    let mut names =
+        entries.map(|entry| entry.map(|e| e.file_name())).collect::<Result<Vec<_>, _>>().map_err(at("list", dir))?;
+    names.sort();
+    Ok(names)
 }
 
 /// Whether the directory exists and has something in it.

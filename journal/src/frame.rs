@@ -45,6 +45,8 @@ pub(crate) struct Tip {
     pub(crate) head: Head,
     /// Head before that group; of a journal without entries: the head itself.
     pub(crate) before: Head,
+    /// Number of the lowest frame there is after the genesis frame: 1, unless frames were pruned.
+    pub(crate) first: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,7 +230,7 @@ pub(crate) fn encode_genesis(id: JournalId) -> (Vec<u8>, Tip) {
     let header = Header { kind: Kind::Genesis, count: 0, group_first: 0, first: 0, group_count: 0, before: [0; 32] };
     let (bytes, hash) = header.seal(GENESIS, &id.0);
     let head = Head { seq: 0, hash };
-    let tip = Tip { frame: GENESIS, head, before: head };
+    let tip = Tip { frame: GENESIS, head, before: head, first: 1 };
     (bytes, tip)
 }
 
@@ -258,7 +260,7 @@ pub(crate) fn encode_group(tip: &Tip, group: &[Vec<u8>]) -> Result<Encoded, Erro
         head = Head { seq: seq.ok_or(Error::Exhausted)?, hash };
         frames.push((number, bytes));
     }
-    Ok(Encoded { frames, tip: Tip { frame: number, head, before: tip.head } })
+    Ok(Encoded { frames, tip: Tip { frame: number, head, before: tip.head, first: tip.first } })
 }
 
 fn check_limits(group: &[Vec<u8>]) -> Result<(), Error> {
@@ -268,15 +270,16 @@ fn check_limits(group: &[Vec<u8>]) -> Result<(), Error> {
     if group.len() > GROUP_ENTRIES_MAX {
         return Err(Error::GroupTooLong { entries: group.len() });
     }
-    for (index, entry) in group.iter().enumerate() {
-        if entry.is_empty() {
-            return Err(Error::EntryEmpty { index });
-        }
-        if entry.len() > ENTRY_BYTES_MAX {
-            return Err(Error::EntryTooLarge { index, bytes: entry.len() });
-        }
+    group.iter().enumerate().try_for_each(|(index, entry)| check_entry(index, entry))
+}
+
+/// Refuses an entry that no frame takes.
+pub(crate) fn check_entry(index: usize, entry: &[u8]) -> Result<(), Error> {
+    match entry.len() {
+        0 => Err(Error::EntryEmpty { index }),
+        bytes if bytes > ENTRY_BYTES_MAX => Err(Error::EntryTooLarge { index, bytes }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Fills frames in order; an entry is never split. Gives for each frame the number of entries and the payload.

@@ -1,17 +1,21 @@
 //! The writer: opening under the rules of the crate's header, appending durable groups. Opening sled, which needs a
-//! copy first, is in [`on_sled`].
+//! copy first, is in [`on_sled`]; snapshots, pruning and room on the disk are in [`retention`].
 
 mod on_sled;
+mod retention;
 
 use crate::anchor::{self, Anchor, AnchorFile, Found, Position};
 use crate::disk::{Directory, Disk, on};
 use crate::files::ANCHOR;
 use crate::frame::{self, GENESIS, Tip};
 use crate::reader::Entries;
+use crate::retained::{self, Catalogue};
 use crate::sled_store::SledStore;
 use crate::store::Store;
 use crate::verdict::{self, Judged, Verdict};
 use crate::{Error, Head, JournalId};
+
+pub use retention::Room;
 
 /// What an opening found.
 pub enum Opened<S: Store = SledStore, D: Disk = Directory> {
@@ -48,6 +52,9 @@ pub struct Journal<S: Store = SledStore, D: Disk = Directory> {
     store: S,
     anchor: AnchorFile,
     tip: Tip,
+    /// Frames of the last group: by it a step of pruning is measured.
+    last_group: usize,
+    catalogue: Catalogue,
     poisoned: Option<String>,
     disk: D,
 }
@@ -73,7 +80,7 @@ impl<S: Store, D: Disk> Journal<S, D> {
     /// [`Error::Io`] and [`Error::Store`] if disk or store fail. Damage is no error but [`Opened::Damaged`]; nothing was
     /// written then.
     pub fn open_on(store: S, disk: D, fresh: JournalId, external: &[(JournalId, Head)]) -> Result<Opened<S, D>, Error> {
-        let has_data = !store.is_empty()?;
+        let has_data = !store.is_empty()? || !retained::snapshots_on(&disk)?.is_empty();
         match Start::of(anchor::read(&disk)?, has_data, external) {
             Start::Begin => {
                 let anchor = AnchorFile::create(&disk, of_no_entries(fresh))?;
@@ -95,6 +102,7 @@ impl<S: Store, D: Disk> Journal<S, D> {
     pub fn append(&mut self, group: &[Vec<u8>]) -> Result<Head, Error> {
         self.check_poison()?;
         let encoded = frame::encode_group(&self.tip, group)?;
+        self.last_group = encoded.frames.len();
         let outcome = self.write_group(encoded.frames, encoded.tip.head);
         self.poison_unless(outcome)?;
         self.tip = encoded.tip;
@@ -111,7 +119,7 @@ impl<S: Store, D: Disk> Journal<S, D> {
         if self.anchor.anchor().settled == self.tip.head {
             return Ok(());
         }
-        let outcome = self.write_anchor(settled_at(self.id(), self.tip.head, None));
+        let outcome = self.write_anchor(self.settled());
         self.poison_unless(outcome)
     }
 
@@ -123,7 +131,8 @@ impl<S: Store, D: Disk> Journal<S, D> {
         self.settle()?;
         let Self { store, mut anchor, tip, disk, .. } = self;
         let fingerprint = store.close()?;
-        anchor.write(&disk, settled_at(anchor.anchor().id, tip.head, Some(fingerprint)))?;
+        let (id, pruned_below) = (anchor.anchor().id, anchor.anchor().pruned_below);
+        anchor.write(&disk, settled_at(id, tip.head, Some(fingerprint), pruned_below))?;
         disk.sync(ANCHOR).map_err(on(&disk, "sync", ANCHOR))
     }
 
@@ -140,7 +149,8 @@ impl<S: Store, D: Disk> Journal<S, D> {
     }
 
     /// Streams the entries from `from_seq` on, checking each; ends at the head. Opening checks only the last group:
-    /// damage before it comes up here, as [`Error::EntryDamaged`].
+    /// damage before it comes up here, as [`Error::EntryDamaged`]. Entries that were pruned are not passed over:
+    /// [`Error::Pruned`].
     pub fn entries(&self, from_seq: u64) -> Entries<'_> {
         Entries::new(&self.store, &self.tip, from_seq)
     }
@@ -151,7 +161,7 @@ impl<S: Store, D: Disk> Journal<S, D> {
         let (genesis, tip) = frame::encode_genesis(anchor.anchor().id);
         store.put(vec![(GENESIS, genesis)])?;
         store.flush()?;
-        Self::assemble(store, disk, anchor, tip)
+        Self::assemble(store, disk, anchor, tip, Catalogue::default())
     }
 
     /// Goes on with data that were cleanly closed, or are examined for the first time, or have just been recovered.
@@ -162,14 +172,15 @@ impl<S: Store, D: Disk> Journal<S, D> {
         external: &[(JournalId, Head)],
     ) -> Result<Opened<S, D>, Error> {
         let anchor = AnchorFile::at(position);
-        match verdict::judge(&store, anchor.anchor(), external) {
+        let catalogue = Catalogue::read(&disk, anchor.anchor().id)?;
+        match verdict::judge(&store, anchor.anchor(), external, &catalogue.snapshots()) {
             Judged::Sound(tip) => {
                 let unfinished = tip.frame.checked_add(1).ok_or(Error::Exhausted)?;
                 if store.remove_from(unfinished)? {
                     store.flush()?;
                 }
                 let fresh = tip.head.seq == 0;
-                let journal = Self::assemble(store, disk, anchor, tip)?;
+                let journal = Self::assemble(store, disk, anchor, tip, catalogue)?;
                 Ok(if fresh { Opened::Fresh(journal) } else { Opened::Continued(journal) })
             }
             Judged::Unwritten => {
@@ -181,11 +192,12 @@ impl<S: Store, D: Disk> Journal<S, D> {
     }
 
     /// Makes everything opened durable, and says so in the anchor.
-    fn assemble(store: S, disk: D, anchor: AnchorFile, tip: Tip) -> Result<Self, Error> {
-        let mut journal = Self { store, anchor, tip, poisoned: None, disk };
+    fn assemble(store: S, disk: D, anchor: AnchorFile, tip: Tip, catalogue: Catalogue) -> Result<Self, Error> {
+        retained::remove_drafts(&disk)?;
+        let mut journal = Self { store, anchor, tip, last_group: 0, catalogue, poisoned: None, disk };
         journal.disk.sync_directory().map_err(on(&journal.disk, "sync the directory of", ANCHOR))?;
         journal.store.sync()?;
-        journal.write_anchor(settled_at(journal.id(), tip.head, None))?;
+        journal.write_anchor(journal.settled())?;
         Ok(journal)
     }
 
@@ -193,7 +205,12 @@ impl<S: Store, D: Disk> Journal<S, D> {
         self.store.put(frames)?;
         self.store.flush()?;
         // Only after the flush: an anchor ahead of data that were never handed over would be a false alarm of loss.
-        self.write_anchor(Anchor { id: self.id(), settled: self.tip.head, pending: head, closed: None })
+        self.write_anchor(Anchor { pending: head, ..self.settled() })
+    }
+
+    /// The anchor that says that everything is durable.
+    fn settled(&self) -> Anchor {
+        settled_at(self.id(), self.tip.head, None, self.anchor.anchor().pruned_below)
     }
 
     /// Writes the anchor, then syncs it and the store, side by side where the disk does so.
@@ -245,13 +262,13 @@ impl Start {
     }
 }
 
-fn settled_at(id: JournalId, head: Head, closed: Option<u32>) -> Anchor {
-    Anchor { id, settled: head, pending: head, closed }
+fn settled_at(id: JournalId, head: Head, closed: Option<u32>, pruned_below: u64) -> Anchor {
+    Anchor { id, settled: head, pending: head, closed, pruned_below }
 }
 
 /// The anchor of a journal that is being begun.
 fn of_no_entries(id: JournalId) -> Anchor {
-    settled_at(id, frame::encode_genesis(id).1.head, None)
+    settled_at(id, frame::encode_genesis(id).1.head, None, 0)
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! `segment-` and the number of its first frame, 16 hexadecimal digits. A segment is a run of records, one a frame: the
 //! frame's number (`u64`, big endian, as sled's key) and the frame's bytes. Frame numbers follow without gaps, through
 //! all segments. A group lies in one segment as a whole; a new segment is begun with the first group after
-//! [`SEGMENT_BYTES`].
+//! [`SEGMENT_BYTES`]. Segments are removed as a whole, the oldest first; of segment 0 the genesis frame is kept, in a
+//! new file that takes its name once it is durable (`segment.draft` until then).
 //!
 //! # What an opening takes for a torn tail
 //! The last segment is read to its end. Where a record cannot be read, and after it there is none of another group than
@@ -20,9 +21,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::{Directory, Disk};
-use crate::frame::{Frame, FrameDamage, Kind};
+use crate::frame::{Frame, FrameDamage, GENESIS, Kind};
 use crate::journal::{Journal, Opened};
-use crate::store::{Frames, NumberedFrame, Store, StoreFault};
+use crate::store::{Frames, NumberedFrame, Shared, Store, StoreFault};
 use crate::{Error, Head, JournalId};
 
 use segment::{Index, encode_records};
@@ -30,6 +31,8 @@ use segment::{Index, encode_records};
 /// A segment with at least this many bytes takes no further group: what pruning frees at once, and what an opening
 /// reads.
 pub const SEGMENT_BYTES: u64 = 4 << 20;
+/// The first segment while it is replaced by one with the genesis frame alone.
+const DRAFT: &str = "segment.draft";
 /// Indexes kept in memory beside that of the last segment: a look-up by halves stays within two.
 const INDEXES_KEPT: usize = 2;
 
@@ -59,10 +62,16 @@ pub fn open_dir(
     open(Arc::new(Directory::open(dir)?), fresh, external)
 }
 
+/// Whether a file of this name is a segment.
+pub(crate) fn is_segment(name: &str) -> bool {
+    segment::number_in(name).is_some()
+}
+
 /// Frames in segment files.
 #[derive(Debug)]
 pub struct Segments<D> {
     disk: D,
+    segment_bytes: u64,
     /// Number of the first frame of each segment.
     segments: BTreeSet<u64>,
     /// Index of the last segment.
@@ -78,11 +87,21 @@ impl<D: Disk> Segments<D> {
     /// # Errors
     /// The disk's.
     pub fn open(disk: D) -> Result<Self, StoreFault> {
+        Self::open_sized(disk, SEGMENT_BYTES)
+    }
+
+    /// [`Segments::open`] with segments that are full with fewer bytes than [`SEGMENT_BYTES`], for tests: what there is
+    /// may have been written with another size.
+    ///
+    /// # Errors
+    /// As [`Segments::open`].
+    pub fn open_sized(disk: D, segment_bytes: u64) -> Result<Self, StoreFault> {
         let names = disk.list().map_err(|e| StoreFault::new("list the segments", e))?;
         let segments: BTreeSet<u64> = names.iter().filter_map(|name| segment::number_in(name)).collect();
         let last = segments.last().copied();
         let mut store = Self {
             disk,
+            segment_bytes: segment_bytes.min(SEGMENT_BYTES),
             segments,
             active: None,
             indexes: RefCell::default(),
@@ -144,6 +163,19 @@ impl<D: Disk> Segments<D> {
         Ok(())
     }
 
+    /// Puts a segment with the genesis frame alone in the place of segment 0.
+    fn reduce_to(&mut self, genesis: &[u8]) -> Result<(), StoreFault> {
+        let failed = |e| StoreFault::new("reduce the first segment", e);
+        let record = encode_records(&[(GENESIS, genesis.to_vec())]);
+        self.disk.create(DRAFT).map_err(failed)?;
+        self.disk.write_at(DRAFT, 0, &record).map_err(failed)?;
+        self.disk.sync(DRAFT).map_err(failed)?;
+        self.disk.rename(DRAFT, &segment::name_of(GENESIS)).map_err(failed)?;
+        self.indexes.borrow_mut().remove(&GENESIS);
+        self.unsynced.borrow_mut().remove(&GENESIS);
+        Ok(())
+    }
+
     fn forget(&mut self, segment: u64) -> Result<(), StoreFault> {
         let removed = self.disk.remove(&segment::name_of(segment));
         removed.map_err(|e| StoreFault::new("remove a segment", e))?;
@@ -160,7 +192,9 @@ impl<D: Disk> Store for Segments<D> {
         let Some(first) = frames.first().map(|(number, _)| *number) else {
             return Ok(());
         };
-        if self.active.as_ref().is_none_or(|active| active.end >= SEGMENT_BYTES) {
+        // Frames of a segment follow without gaps; those after a pruned genesis frame do not follow it.
+        let full = |active: &Index| active.end >= self.segment_bytes || active.last() != first.checked_sub(1);
+        if self.active.as_deref().is_none_or(full) {
             self.begin_segment(first)?;
         }
         let active = self.active.as_mut().map(Arc::make_mut).ok_or_else(|| StoreFault::new("write", "no segment"))?;
@@ -205,6 +239,20 @@ impl<D: Disk> Store for Segments<D> {
             return Ok(None);
         };
         Ok(self.index_of(*first)?.and_then(|index| index.first()))
+    }
+
+    fn first_from(&self, number: u64) -> Result<Option<u64>, StoreFault> {
+        let segment = self.segments.range(..=number).next_back().copied().unwrap_or(0);
+        for segment in self.segments.range(segment..) {
+            if *segment >= number {
+                return Ok(Some(*segment));
+            }
+            let last = self.index_of(*segment)?.and_then(|index| index.last());
+            if last.is_some_and(|last| last >= number) {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
     }
 
     fn last(&self) -> Result<Option<u64>, StoreFault> {
@@ -266,9 +314,10 @@ impl<D: Disk> Store for Segments<D> {
         Ok(changed)
     }
 
-    /// Removes one segment a call, whatever `at_most` says.
+    /// Removes one segment a call, whatever `at_most` says: its name, which costs a sync of the directory.
     fn remove_below(&mut self, number: u64, _at_most: usize) -> Result<bool, StoreFault> {
-        let mut segments = self.segments.iter().copied();
+        let reduced = self.first_from(GENESIS.saturating_add(1))?;
+        let mut segments = self.segments.iter().copied().filter(|segment| *segment != GENESIS || reduced == Some(1));
         let (Some(oldest), Some(second)) = (segments.next(), segments.next()) else {
             return Ok(false);
         };
@@ -276,7 +325,11 @@ impl<D: Disk> Store for Segments<D> {
             return Ok(false);
         }
         let more = segments.next().is_some_and(|third| third <= number);
-        self.forget(oldest)?;
+        match self.frame(GENESIS) {
+            Ok(Some(genesis)) if oldest == GENESIS => self.reduce_to(&genesis)?,
+            // A genesis frame that cannot be read is worth nothing.
+            Ok(_) | Err(_) => self.forget(oldest)?,
+        }
         // In this order for ever: a later one must not vanish before an earlier one.
         self.disk.sync_directory().map_err(|e| StoreFault::new("sync the names of segments", e))?;
         Ok(more)
@@ -285,6 +338,28 @@ impl<D: Disk> Store for Segments<D> {
     fn close(self) -> Result<u32, StoreFault> {
         self.sync()?;
         Ok(0)
+    }
+}
+
+impl<D: Disk + Clone> Shared for Segments<D> {
+    type Reader = Self;
+
+    /// A copy of the indexes: what comes later is not seen.
+    fn reader(&self) -> Self {
+        Self {
+            disk: self.disk.clone(),
+            segment_bytes: self.segment_bytes,
+            segments: self.segments.clone(),
+            active: self.active.clone(),
+            indexes: RefCell::default(),
+            unsynced: RefCell::default(),
+            names_unsynced: Cell::new(false),
+        }
+    }
+
+    fn bytes(&self) -> Result<u64, StoreFault> {
+        let lengths = self.segments.iter().map(|segment| self.disk.length(&segment::name_of(*segment)));
+        lengths.sum::<Result<u64, _>>().map_err(|e| StoreFault::new("measure the segments", e))
     }
 }
 

@@ -8,23 +8,60 @@ use std::cell::Cell;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::FlockOperation;
 use sled::IVec;
 
 use crate::files::{self, SLED_DB};
-use crate::store::{Frames, NumberedFrame, Store, StoreFault};
+use crate::store::{Frames, NumberedFrame, ReadFrames, Shared, Store, StoreFault};
 
 /// sled's page cache. Replay reads once, in order: a larger cache would only cost memory.
 const CACHE_BYTES: u64 = 32 << 20;
 
 /// An open sled database of frames.
 pub struct SledStore {
-    db: Option<sled::Db>,
+    db: Guarded,
     dir: PathBuf,
-    log: File,
     files_synced: Cell<bool>,
+}
+
+/// Reads a database that a [`SledStore`] writes, from any thread.
+#[derive(Debug)]
+pub struct SledReader {
+    db: Guarded,
+}
+
+/// A handle to a database, of which a panic shows only as a fault.
+struct Guarded {
+    db: Option<sled::Db>,
+    // Declared after the database, which must be gone when the last of these is.
+    shared: Arc<OfAllHandles>,
+}
+
+/// What all handles to a database have in common.
+struct OfAllHandles {
     panicked: AtomicBool,
+    /// sled's log, through a handle of our own.
+    log: File,
+}
+
+impl Drop for OfAllHandles {
+    /// sled's own threads may have the files open for a moment longer, and write to them, with sled's lock on its log: an
+    /// opening that came at once would be refused, and a fingerprint would be of files that still change.
+    fn drop(&mut self) {
+        if !self.panicked.load(Ordering::Relaxed) {
+            // Without the lock the next opening is refused and says so: nothing is lost.
+            let _ = rustix::fs::flock(&self.log, FlockOperation::LockExclusive);
+        }
+    }
+}
+
+impl std::fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guarded").field("panicked", &self.shared.panicked).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for SledStore {
@@ -41,12 +78,8 @@ impl SledStore {
         let db = settle_call("open", catch_unwind(AssertUnwindSafe(|| config.open()))).map_err(|(fault, _)| fault)?;
         let log = File::options().read(true).write(true).open(dir.join(SLED_DB));
         let log = log.map_err(|e| StoreFault::new("open its log", e))?;
-        let (files_synced, panicked) = (Cell::new(false), AtomicBool::new(false));
-        Ok(Self { db: Some(db), dir: dir.into(), log, files_synced, panicked })
-    }
-
-    fn range(&self, from: u64) -> Scan<'_> {
-        Scan { store: self, iter: self.db.as_ref().map(|db| db.range(from.to_be_bytes()..)) }
+        let shared = Arc::new(OfAllHandles { panicked: AtomicBool::new(false), log });
+        Ok(Self { db: Guarded { db: Some(db), shared }, dir: dir.into(), files_synced: Cell::new(false) })
     }
 
     fn remove(&self, numbers: &[u64]) -> Result<(), StoreFault> {
@@ -54,18 +87,68 @@ impl SledStore {
         for number in numbers {
             batch.remove(&number.to_be_bytes());
         }
-        self.guarded("remove frames", |db| db.apply_batch(batch))
+        self.db.guarded("remove frames", |db| db.apply_batch(batch))
+    }
+}
+
+impl Shared for SledStore {
+    type Reader = SledReader;
+
+    fn reader(&self) -> SledReader {
+        SledReader { db: Guarded { db: self.db.db.clone(), shared: Arc::clone(&self.db.shared) } }
     }
 
+    fn bytes(&self) -> Result<u64, StoreFault> {
+        files::tree_bytes(&self.dir).map_err(|e| StoreFault::new("measure its files", e))
+    }
+}
+
+impl Guarded {
     fn guarded<T>(&self, what: &'static str, call: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, StoreFault> {
         let Some(db) = self.db.as_ref() else {
             return Err(StoreFault { what, reason: "it is closed".into() });
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| call(db)));
         settle_call(what, outcome).map_err(|(fault, panicked)| {
-            self.panicked.fetch_or(panicked, Ordering::Relaxed);
+            self.shared.panicked.fetch_or(panicked, Ordering::Relaxed);
             fault
         })
+    }
+
+    fn frame(&self, number: u64) -> Result<Option<Vec<u8>>, StoreFault> {
+        Ok(self.guarded("read a frame", |db| db.get(number.to_be_bytes()))?.map(|value| value.to_vec()))
+    }
+
+    fn first_from(&self, number: u64) -> Result<Option<u64>, StoreFault> {
+        let first = self.guarded("find the first frame", |db| db.range(number.to_be_bytes()..).next().transpose())?;
+        first.map(|(key, _)| number_of(&key)).transpose()
+    }
+
+    fn last(&self) -> Result<Option<u64>, StoreFault> {
+        let last = self.guarded("find the last frame", |db| db.last())?;
+        last.map(|(key, _)| number_of(&key)).transpose()
+    }
+
+    fn range(&self, from: u64) -> Scan<'_> {
+        Scan { store: self, iter: self.db.as_ref().map(|db| db.range(from.to_be_bytes()..)) }
+    }
+}
+
+impl ReadFrames for SledReader {
+    fn frame(&self, number: u64) -> Result<Option<Vec<u8>>, StoreFault> {
+        self.db.frame(number)
+    }
+
+    fn first_from(&self, number: u64) -> Result<Option<u64>, StoreFault> {
+        self.db.first_from(number)
+    }
+
+    fn last(&self) -> Result<Option<u64>, StoreFault> {
+        self.db.last()
+    }
+
+    fn scan(&self, from: u64) -> Frames<'_> {
+        Box::new(self.db.range(from))
     }
 }
 
@@ -75,11 +158,11 @@ impl Store for SledStore {
         for (number, bytes) in frames {
             batch.insert(&number.to_be_bytes(), bytes);
         }
-        self.guarded("write a group", |db| db.apply_batch(batch))
+        self.db.guarded("write a group", |db| db.apply_batch(batch))
     }
 
     fn flush(&mut self) -> Result<(), StoreFault> {
-        self.guarded("flush", |db| db.flush().map(|_| ()))?;
+        self.db.guarded("flush", |db| db.flush().map(|_| ()))?;
         match files::is_occupied(&self.dir.join("blobs")) {
             Ok(false) => Ok(()),
             Ok(true) => Err(StoreFault::new("keep a group in its log", "it made a file beside it")),
@@ -91,29 +174,31 @@ impl Store for SledStore {
         if !self.files_synced.replace(true) {
             files::sync_tree(&self.dir).map_err(|e| StoreFault::new("sync its files", e))?;
         }
-        self.log.sync_data().map_err(|e| StoreFault::new("sync its log", e))
+        self.db.shared.log.sync_data().map_err(|e| StoreFault::new("sync its log", e))
     }
 
     fn frame(&self, number: u64) -> Result<Option<Vec<u8>>, StoreFault> {
-        Ok(self.guarded("read a frame", |db| db.get(number.to_be_bytes()))?.map(|value| value.to_vec()))
+        self.db.frame(number)
     }
 
     fn first(&self) -> Result<Option<u64>, StoreFault> {
-        let first = self.guarded("find the first frame", |db| db.first())?;
-        first.map(|(key, _)| number_of(&key)).transpose()
+        self.db.first_from(0)
+    }
+
+    fn first_from(&self, number: u64) -> Result<Option<u64>, StoreFault> {
+        self.db.first_from(number)
     }
 
     fn last(&self) -> Result<Option<u64>, StoreFault> {
-        let last = self.guarded("find the last frame", |db| db.last())?;
-        last.map(|(key, _)| number_of(&key)).transpose()
+        self.db.last()
     }
 
     fn scan(&self, from: u64) -> Frames<'_> {
-        Box::new(self.range(from))
+        Box::new(self.db.range(from))
     }
 
     fn remove_from(&mut self, first: u64) -> Result<bool, StoreFault> {
-        let numbers = self.range(first).map(|stored| Ok(stored?.0)).collect::<Result<Vec<_>, _>>()?;
+        let numbers = self.db.range(first).map(|stored| Ok(stored?.0)).collect::<Result<Vec<_>, _>>()?;
         if !numbers.is_empty() {
             self.remove(&numbers)?;
         }
@@ -122,7 +207,7 @@ impl Store for SledStore {
 
     fn remove_below(&mut self, number: u64, at_most: usize) -> Result<bool, StoreFault> {
         let below = |stored: &Result<NumberedFrame, StoreFault>| stored.as_ref().map_or(true, |(n, _)| *n < number);
-        let some = self.range(0).take_while(below).take(at_most);
+        let some = self.db.range(1).take_while(below).take(at_most);
         let numbers = some.map(|stored| Ok(stored?.0)).collect::<Result<Vec<_>, _>>()?;
         if numbers.is_empty() {
             return Ok(false);
@@ -139,10 +224,10 @@ impl Store for SledStore {
     }
 }
 
-impl Drop for SledStore {
+impl Drop for Guarded {
     fn drop(&mut self) {
         let Some(db) = self.db.take() else { return };
-        if *self.panicked.get_mut() {
+        if self.shared.panicked.load(Ordering::Relaxed) {
             // Its locks may be held for ever by the call that panicked: dropping it could wait for them.
             std::mem::forget(db);
         } else {
@@ -152,9 +237,9 @@ impl Drop for SledStore {
     }
 }
 
-/// Iterator of [`SledStore::range`]; ends after the first fault.
+/// Iterator of [`Guarded::range`]; ends after the first fault.
 struct Scan<'a> {
-    store: &'a SledStore,
+    store: &'a Guarded,
     iter: Option<sled::Iter>,
 }
 
@@ -170,7 +255,7 @@ impl Iterator for Scan<'_> {
             .transpose();
         if !matches!(read, Some(Ok(_))) {
             let iter = self.iter.take();
-            if self.store.panicked.load(Ordering::Relaxed) {
+            if self.store.shared.panicked.load(Ordering::Relaxed) {
                 // As with the database: dropping it could wait for a lock that the panic left held.
                 std::mem::forget(iter);
             }

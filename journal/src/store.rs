@@ -64,6 +64,14 @@ pub trait Store {
     /// If it cannot be read.
     fn first(&self) -> Result<Option<u64>, StoreFault>;
 
+    /// The lowest frame number from `number` on.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn first_from(&self, number: u64) -> Result<Option<u64>, StoreFault> {
+        Ok(self.scan(number).next().transpose()?.map(|(found, _)| found))
+    }
+
     /// The highest frame number.
     ///
     /// # Errors
@@ -89,8 +97,9 @@ pub trait Store {
     fn remove_from(&mut self, first: u64) -> Result<bool, StoreFault>;
 
     /// Removes frames below `number`, the lowest first and only some: about `at_most`, so that one call takes no longer
-    /// than an append. Tells whether it has to be called again. A store may keep what it cannot remove in part. Not
-    /// durable before [`Store::sync`]; what remains after a power cut has no gap.
+    /// than an append. Tells whether it has to be called again. A store may keep what it cannot remove in part, and
+    /// should keep frame 0, which names the journal. Not durable before [`Store::sync`]; what remains after a power cut
+    /// has no gap, frame 0 excepted.
     ///
     /// # Errors
     /// As [`Store::put`].
@@ -104,4 +113,61 @@ pub trait Store {
     fn close(self) -> Result<u32, StoreFault>
     where
         Self: Sized;
+}
+
+/// What reading frames takes: a [`Store`], or a handle that reads one while another thread writes it.
+pub trait ReadFrames {
+    /// As [`Store::frame`].
+    ///
+    /// # Errors
+    /// As there.
+    fn frame(&self, number: u64) -> Result<Option<Vec<u8>>, StoreFault>;
+
+    /// As [`Store::first_from`].
+    ///
+    /// # Errors
+    /// As there.
+    fn first_from(&self, number: u64) -> Result<Option<u64>, StoreFault>;
+
+    /// As [`Store::last`].
+    ///
+    /// # Errors
+    /// As there.
+    fn last(&self) -> Result<Option<u64>, StoreFault>;
+
+    /// As [`Store::scan`].
+    fn scan(&self, from: u64) -> Frames<'_>;
+}
+
+impl<S: Store + ?Sized> ReadFrames for S {
+    fn frame(&self, number: u64) -> Result<Option<Vec<u8>>, StoreFault> {
+        Store::frame(self, number)
+    }
+
+    fn first_from(&self, number: u64) -> Result<Option<u64>, StoreFault> {
+        Store::first_from(self, number)
+    }
+
+    fn last(&self) -> Result<Option<u64>, StoreFault> {
+        Store::last(self)
+    }
+
+    fn scan(&self, from: u64) -> Frames<'_> {
+        Store::scan(self, from)
+    }
+}
+
+/// A store that can be read by another thread, or in the middle of other work, while it is written.
+pub trait Shared: Store {
+    /// The handle.
+    type Reader: ReadFrames;
+
+    /// A handle that reads what was put before. Frames put or removed later it may see or not.
+    fn reader(&self) -> Self::Reader;
+
+    /// About how many bytes the store takes on the disk.
+    ///
+    /// # Errors
+    /// If it cannot be said.
+    fn bytes(&self) -> Result<u64, StoreFault>;
 }

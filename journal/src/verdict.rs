@@ -6,7 +6,8 @@ use std::fmt;
 use crate::anchor::Anchor;
 use crate::frame::Tip;
 use crate::reader::{self, Broken, Entries};
-use crate::store::Store;
+use crate::snapshot::Snapshot;
+use crate::store::ReadFrames;
 use crate::{Error, Head, JournalId};
 
 /// Whether a journal is whole, and if not, what is known of the damage.
@@ -134,19 +135,26 @@ fn own_heads<'a>(anchor: &'a Anchor, external: &'a [(JournalId, Head)]) -> impl 
     external.iter().filter(|(id, _)| *id == anchor.id).map(|(_, head)| head)
 }
 
-/// Compares the data with the anchor and with the heads that others know of this journal.
-pub(crate) fn judge(store: &dyn Store, anchor: &Anchor, external: &[(JournalId, Head)]) -> Judged {
+/// Compares the data with the anchor and with the heads that others know of this journal. `snapshots` are those that
+/// were begun for this journal and are complete.
+pub(crate) fn judge(
+    store: &dyn ReadFrames,
+    anchor: &Anchor,
+    external: &[(JournalId, Head)],
+    snapshots: &[Snapshot],
+) -> Judged {
     let known = last_known(anchor, external);
-    match judge_chain(store, anchor, external, known) {
+    match judge_chain(store, anchor, external, snapshots, known) {
         Ok(judged) => judged,
-        Err(broken) => Judged::Damaged(damage_of(store, known, &broken)),
+        Err(broken) => Judged::Damaged(damage_of(store, snapshots, known, &broken)),
     }
 }
 
 fn judge_chain(
-    store: &dyn Store,
+    store: &dyn ReadFrames,
     anchor: &Anchor,
     external: &[(JournalId, Head)],
+    snapshots: &[Snapshot],
     known: u64,
 ) -> Result<Judged, Broken> {
     let Some(tip) = reader::tip(store)? else {
@@ -156,41 +164,79 @@ fn judge_chain(
             Judged::Damaged(Verdict::HistoryLost { from: 1, to: known })
         });
     };
-    let found = reader::journal_id(store)?.ok_or_else(|| Broken { reason: "the first frame is missing".into() })?;
+    let found = match reader::journal_id(store)? {
+        Some(found) => found,
+        // A store that did not keep the genesis frame: the chain must continue a snapshot of this journal.
+        None if tip.first > 1 => anchor.id,
+        None => return Err(Broken { reason: "the first frame is missing".into() }),
+    };
     let foreign = |seq| Judged::Damaged(Verdict::Foreign { expected: anchor.id, found, seq });
     if found != anchor.id {
         return Ok(foreign(0));
     }
-    let (head, settled, pending) = (tip.head, anchor.settled, anchor.pending);
-    if head.seq < known {
-        if head.seq == settled.seq && head.hash != settled.hash {
-            return Ok(foreign(head.seq));
-        }
-        let from = head.seq.saturating_add(1);
-        return Ok(Judged::Damaged(if head == settled && known == pending.seq {
-            Verdict::LastGroupUnconfirmed { from, to: known }
-        } else {
-            Verdict::HistoryLost { from, to: known }
-        }));
+    if let Some(short) = compare_end(&tip, anchor, known) {
+        return Ok(Judged::Damaged(short));
     }
+    let (head, pending) = (tip.head, anchor.pending);
     if head != pending && tip.before != pending {
-        return Ok(if reader::holds(store, &tip, &pending)? {
-            Judged::Damaged(Verdict::AnchorStale { anchor: pending, head })
-        } else {
-            foreign(pending.seq)
+        return Ok(match reader::holds(store, &tip, &pending)? {
+            Some(true) | None => Judged::Damaged(Verdict::AnchorStale { anchor: pending, head }),
+            Some(false) => foreign(pending.seq),
         });
     }
     for other in own_heads(anchor, external) {
-        if !reader::holds(store, &tip, other)? {
+        // What was pruned can contradict nobody.
+        if reader::holds(store, &tip, other)? == Some(false) {
             return Ok(foreign(other.seq));
         }
     }
-    Ok(Judged::Sound(tip))
+    Ok(compare_beginning(store, &tip, anchor, snapshots)?.map_or(Judged::Sound(tip), Judged::Damaged))
+}
+
+/// What is to be said of data that end before `known`.
+fn compare_end(tip: &Tip, anchor: &Anchor, known: u64) -> Option<Verdict> {
+    let (head, settled) = (tip.head, anchor.settled);
+    if head.seq >= known {
+        return None;
+    }
+    if head.seq == settled.seq && head.hash != settled.hash {
+        return Some(Verdict::Foreign { expected: anchor.id, found: anchor.id, seq: head.seq });
+    }
+    let from = head.seq.saturating_add(1);
+    Some(if head == settled && known == anchor.pending.seq {
+        Verdict::LastGroupUnconfirmed { from, to: known }
+    } else {
+        Verdict::HistoryLost { from, to: known }
+    })
+}
+
+/// What is to be said of data that begin late: no farther than they were pruned, and a snapshot stands for the rest.
+fn compare_beginning(
+    store: &dyn ReadFrames,
+    tip: &Tip,
+    anchor: &Anchor,
+    snapshots: &[Snapshot],
+) -> Result<Option<Verdict>, Broken> {
+    if tip.first > 1 && (tip.first > anchor.pruned_below || base_of(store, tip, snapshots).is_none()) {
+        let to = reader::first_seq(store, tip)?.saturating_sub(1);
+        return Ok(Some(Verdict::HistoryLost { from: 1, to }));
+    }
+    Ok(None)
+}
+
+/// The oldest snapshot that all entries after it follow.
+pub(crate) fn base_of<'a>(store: &dyn ReadFrames, tip: &Tip, snapshots: &'a [Snapshot]) -> Option<&'a Snapshot> {
+    snapshots.iter().find(|snapshot| reader::is_based_on(store, tip, snapshot.frame, &snapshot.through))
 }
 
 /// Finds the first entry that cannot be read.
-fn damage_of(store: &dyn Store, known: u64, broken: &Broken) -> Verdict {
-    for entry in Entries::of_damaged(store, 1) {
+fn damage_of(store: &dyn ReadFrames, snapshots: &[Snapshot], known: u64, broken: &Broken) -> Verdict {
+    // Without the first frame something was pruned, or lost: the oldest snapshot that reaches up to what is left tells.
+    let base = match store.first_from(1) {
+        Ok(Some(first)) if first > 1 => snapshots.iter().find(|snapshot| snapshot.frame.saturating_add(1) >= first),
+        Ok(_) | Err(_) => None,
+    };
+    for entry in Entries::of_damaged(store, base.map(|base| (base.frame, base.through)), 1) {
         if let Err(Error::EntryDamaged { seq, reason }) = entry {
             return Verdict::EntryDamaged { from: seq, to: known.max(seq), reason };
         }

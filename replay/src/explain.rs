@@ -18,7 +18,7 @@ use natgw::machine::identity::PodKey;
 
 use crate::explain::trail::{Trail, Whose};
 use crate::history::{History, Source};
-use crate::log::print_gaps;
+use crate::log::{print_gaps, print_pruned};
 use crate::report::{Format, Outcome, print_finding, print_record};
 
 /// A pod's namespace and name, as given on the command line.
@@ -59,6 +59,7 @@ fn explain_one(journal: &Source, pod: &PodKey, format: Format, out: &mut impl Wr
     let mut trail = Trail::gather(pod, journal.records().filter_map(Result::ok));
     if format == Format::Text {
         writeln!(out, "{}", headline(pod, &trail))?;
+        print_pruned(journal, format, out)?;
     }
     let (mut findings, mut told) = (0_usize, 0_u64);
     for record in journal.records() {
@@ -78,7 +79,7 @@ fn explain_one(journal: &Source, pod: &PodKey, format: Format, out: &mut impl Wr
     if told == 0 && format == Format::Text {
         writeln!(out, "no record of this journal speaks of it")?;
     }
-    if let Some(finding) = journal.damage() {
+    for finding in journal.damage() {
         findings += 1;
         print_finding(&finding, id, format, out)?;
     }

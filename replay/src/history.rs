@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use natgw::machine::event::codec;
 use natgw::machine::event::{Event, Record};
-use natgw_journal::{Head, JournalId, ReadCopy, Verdict, read_copy};
+use natgw_journal::{Error, Head, JournalId, ReadCopy, Verdict, read_copy, read_export};
 
 use crate::report::{Finding, hex, name_of};
 
@@ -58,10 +58,11 @@ pub enum Link {
 }
 
 impl History {
-    /// Opens the journals and orders them by term.
+    /// Opens the journals, directories and exports alike, and orders them by term.
     ///
     /// # Errors
-    /// Fails when a directory holds no journal, when one is in use or cannot be copied, and when two are the same one.
+    /// Fails when a directory holds no journal, when a file is no export, when a journal is in use or cannot be copied,
+    /// and when two are the same one.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let mut journals = paths.iter().map(|path| Source::open(path)).collect::<Result<Vec<_>>>()?;
         let mut seen = BTreeMap::new();
@@ -125,6 +126,9 @@ impl History {
                     hex(&head.hash)
                 ),
             )),
+            Err(Error::Pruned { first }) => Link::Gap(format!(
+                "{here} goes on from entry {at} of journal {id}, of which those before {first} were pruned"
+            )),
             Err(error) => Link::Broken(Finding::at(seq, format!("{here} cannot be linked: {error}"))),
         }
     }
@@ -133,18 +137,19 @@ impl History {
 impl Source {
     fn open(path: &Path) -> Result<Self> {
         let path = locate(path);
-        let copy = read_copy(&path).with_context(|| format!("could not read journal {}", path.display()))?;
+        let copy = if path.is_file() { read_export(&path) } else { read_copy(&path) };
+        let copy = copy.with_context(|| format!("could not read journal {}", path.display()))?;
         let mut source = Self { path, copy, terms: Vec::new() };
         source.terms = source.records().filter_map(|record| term_start(&record.ok()?)).collect();
         Ok(source)
     }
 
-    /// The records in order, as far as they can be read. What cannot be decoded is a finding in its place; where the
+    /// The records in order, from the first that was not pruned, as far as they can be read. What cannot be decoded is a finding in its place; where the
     /// journal itself cannot be read any farther, that is the last one.
     pub fn records(&self) -> impl Iterator<Item = Result<Record, Finding>> {
         // A verdict of this kind names the same place, and more.
         let told = matches!(self.copy.verdict(), Verdict::EntryDamaged { .. });
-        let entries = self.copy.entries(1).take_while(move |entry| !told || entry.is_ok());
+        let entries = self.copy.entries(self.copy.first_seq()).take_while(move |entry| !told || entry.is_ok());
         let mut ended = false;
         entries.map_while(move |entry| {
             if ended {
@@ -160,8 +165,24 @@ impl Source {
 
     /// What is wrong with the journal as a whole.
     #[must_use]
-    pub fn damage(&self) -> Option<Finding> {
-        Finding::of_verdict(self.copy.verdict(), self.copy.head())
+    pub fn damage(&self) -> Vec<Finding> {
+        let of_verdict = Finding::of_verdict(self.copy.verdict(), self.copy.head());
+        let unusable = self.copy.unusable_snapshots().iter();
+        let of_snapshots = unusable.map(|(through, reason)| {
+            Finding::general(format!("the snapshot of the entries through {through} cannot be used: {reason}"))
+        });
+        of_verdict.into_iter().chain(of_snapshots).collect()
+    }
+
+    /// That earlier entries were pruned, in words.
+    #[must_use]
+    pub fn pruned(&self) -> Option<String> {
+        let last = self.copy.first_seq().checked_sub(1).filter(|last| *last > 0)?;
+        let base = self.copy.snapshots().first().map_or_else(
+            || "no snapshot stands for them".to_owned(),
+            |base| format!("the oldest snapshot, of {} entries, goes through {}", base.entries, base.through.seq),
+        );
+        Some(format!("entries 1 to {last} were pruned; {base}"))
     }
 
     /// The heading under which the records of this journal stand when several are given.

@@ -1,7 +1,7 @@
 //! natgw-replay: answers questions from the journals of natgw, offline.
 //!
-//! Everything is read from a private copy of a journal ([`natgw_journal::read_copy`]): the directory that is given is
-//! never written, and a journal that a controller has open is refused. What is answered follows from the records alone;
+//! Everything is read from a private copy of a journal ([`natgw_journal::read_copy`]) or from an export of one
+//! ([`natgw_journal::read_export`]): what is given is never written, and a journal that a controller has open is refused. What is answered follows from the records alone;
 //! no cluster and no cloud is asked, and nothing is decided anew.
 //!
 //! * [`log`] tells every record in words.
@@ -10,7 +10,7 @@
 //! * [`fixture`] folds a file of records, for tests that compare digests.
 //!
 //! A journal that is not whole is read as far as it goes, and the first missing entry is named: a shorter history never
-//! passes for a whole one. Several journals (of replicas) are ordered by term and each is read alone; [`history`] tells
+//! passes for a whole one. Where the beginning was pruned, that is said, and nothing is folded without it. Several journals (of replicas) are ordered by term and each is read alone; [`history`] tells
 //! how they hang together. No answer crosses a gap.
 
 pub mod explain;
@@ -32,7 +32,7 @@ use crate::report::{Format, Outcome};
 
 /// Read natgw journals offline.
 ///
-/// JOURNAL is a journal's directory, or a sandbox folder that holds one in `journal`. It is copied and never written.
+/// JOURNAL is a journal's directory, a sandbox folder that holds one in `journal`, or an export. It is never written.
 /// Exit status: 0 all is well, 1 something was found, 2 could not run.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "natgw-replay", version, about)]
@@ -66,7 +66,7 @@ pub struct Input {
     /// Text for people, or JSON for scripts (one object a line).
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub output: Format,
-    /// Directories of journals.
+    /// Directories of journals, and exports.
     #[arg(required = true, value_name = "JOURNAL")]
     pub journals: Vec<PathBuf>,
 }
@@ -74,8 +74,8 @@ pub struct Input {
 /// Carries out a command and writes the answer.
 ///
 /// # Errors
-/// Fails when a directory holds no journal, when one is in use or cannot be copied, when one is given twice, or when
-/// the answer cannot be written. Damage is no failure but [`Outcome::Findings`].
+/// Fails when a directory holds no journal, when a file is no export, when a journal is in use or cannot be copied, when
+/// one is given twice, or when the answer cannot be written. Damage is no failure but [`Outcome::Findings`].
 pub fn run(cli: &Cli, out: &mut impl Write) -> Result<Outcome> {
     let outcome = match &cli.command {
         Command::Log(input) => log::log(&History::open(&input.journals)?, input.output, out),

@@ -91,6 +91,10 @@ pub fn verify(history: &History, format: Format, out: &mut impl Write) -> Result
 pub fn examine(journal: &Source) -> Report {
     let mut folding = Folding::default();
     let mut events = 0_u64;
+    if let Some(words) = journal.pruned() {
+        // The state before the first record is not known: chain and decoding are checked, nothing is folded.
+        folding.end(Finding::at(journal.copy.first_seq(), format!("{words}, so the history cannot be folded")));
+    }
     for record in journal.records() {
         match record {
             Ok(record) => {
@@ -101,9 +105,10 @@ pub fn examine(journal: &Source) -> Report {
         }
     }
     folding.check_all();
-    if let Some(damage) = journal.damage() {
-        folding.found(damage);
-    } else if journal.copy.head().is_some_and(|head| head.seq != folding.read) {
+    let damage = journal.damage();
+    let whole = journal.copy.verdict().is_intact();
+    damage.into_iter().for_each(|finding| folding.found(finding));
+    if whole && journal.copy.head().is_some_and(|head| head.seq != folding.read) {
         let words = format!("the journal's head does not stand at the last of {} entries read", folding.read);
         folding.found(Finding::at(folding.read, words));
     }

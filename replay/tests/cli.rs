@@ -197,6 +197,93 @@ fn a_reader_that_has_had_enough_is_no_failure() {
     assert_eq!((status(&output), String::from_utf8(output.stderr).unwrap()), (0, String::new()));
 }
 
+/// The story on plain segments, and as an export of a journal that goes on.
+fn elsewhere(story: &Story, plain: &Path, export: &Path) {
+    let scratch = tempfile::tempdir().unwrap();
+    let journal = story.write_open(scratch.path(), 1, 4);
+    journal.view().export(&mut fs::File::create(export).unwrap()).unwrap();
+    let id = JournalId([9; 16]);
+    let mut journal = match natgw_journal::plain::open_dir(plain, id, &[]).unwrap() {
+        natgw_journal::Opened::Fresh(journal) => journal,
+        other => panic!("{other:?}"),
+    };
+    let entries = story.records.iter().map(|record| natgw::machine::event::codec::encode(record).unwrap());
+    journal.append(&entries.collect::<Vec<_>>()).unwrap();
+}
+
+#[test]
+fn exports_and_plain_segments_are_read_like_any_journal() {
+    let (root, story) = (tempfile::tempdir().unwrap(), Story::whole());
+    let [dir, plain, export] = ["sled", "plain", "export.jsonl"].map(|name| root.path().join(name));
+    let head = story.write(&dir, 1, 4).1;
+    elsewhere(&story, &plain, &export);
+    let log = text(&replay(&["log"], &[&dir]));
+    for other in [&plain, &export] {
+        assert_eq!(verify(&[other]), (0, vec![]));
+        assert_eq!(text(&replay(&["log"], &[other])), log);
+        assert_eq!(text(&replay(&["explain", "games/web-0"], &[other])), EXPLAINED);
+    }
+    // Several at once: the export of the first, the directory of its successor.
+    let next = root.path().join("next");
+    successor(&next, 2, 2, Some((JournalId([1; 16]), head)));
+    assert_eq!(verify(&[&next, &export]), (0, vec![]));
+    // The same journal twice, once exported, is refused.
+    assert_eq!(status(&replay(&["log"], &[&dir, &export])), 2);
+
+    // An export that lost its end, or a line, or a bit, is read as far as it goes, and the loss is named.
+    let lines: Vec<String> = fs::read_to_string(&export).unwrap().lines().map(|line| format!("{line}\n")).collect();
+    let flipped = lines[4].replace('A', "B");
+    assert_ne!(flipped, lines[4]);
+    let with = |index: usize, line: &str| {
+        let mut lines = lines.clone();
+        lines[index] = line.to_owned();
+        lines.concat()
+    };
+    let damaged = [lines[..lines.len() - 2].concat(), with(3, ""), with(4, &flipped), with(lines.len() - 1, "")];
+    for damaged in damaged {
+        fs::write(&export, damaged).unwrap();
+        let (code, findings) = verify(&[&export]);
+        assert_eq!((code, findings.is_empty()), (1, false), "{findings:?}");
+    }
+    fs::write(&export, "no export\n").unwrap();
+    assert_eq!(status(&replay(&["log"], &[&export])), 2);
+}
+
+#[test]
+fn a_pruned_beginning_is_said_and_nothing_is_folded_without_it() {
+    let (root, story) = (tempfile::tempdir().unwrap(), Story::whole());
+    let [dir, export] = ["sled", "export.jsonl"].map(|name| root.path().join(name));
+    let mut journal = story.write_open(&dir, 1, 1);
+    for _ in 0..2 {
+        let view = journal.view();
+        let mut writer = view.begin_snapshot().unwrap();
+        writer.push(b"the state".to_vec()).unwrap();
+        writer.finish([0; 32]).unwrap();
+        let again = natgw::machine::event::codec::encode(&story.records[0]).unwrap();
+        journal.append(&[again]).unwrap();
+    }
+    while journal.prune_step(2).unwrap() {}
+    let last = story.records.len();
+    assert_eq!(journal.first_seq().unwrap(), last as u64 + 1);
+    journal.view().export(&mut fs::File::create(&export).unwrap()).unwrap();
+    journal.close().unwrap();
+    for journal in [&dir, &export] {
+        let output = replay(&["log"], &[journal]);
+        assert_eq!((status(&output), text(&output).lines().count()), (0, 3), "{}", text(&output));
+        assert!(text(&output).contains(&format!("note: entries 1 to {last} were pruned")), "{}", text(&output));
+        let (code, findings) = verify(&[journal]);
+        assert_eq!((code, findings.len()), (1, 1), "{findings:?}");
+        assert!(findings[0]["finding"].as_str().unwrap().contains("cannot be folded"), "{findings:?}");
+    }
+    // A snapshot that rots is a finding, too, while another one stands for what was pruned.
+    let name = format!("snapshot-{:016x}", last + 1);
+    let mut bytes = fs::read(dir.join(&name)).unwrap();
+    bytes[140] ^= 1;
+    fs::write(dir.join(&name), bytes).unwrap();
+    let output = replay(&["log"], &[&dir]);
+    assert_eq!((status(&output), text(&output).contains("cannot be used")), (1, true), "{}", text(&output));
+}
+
 /// A journal of its own for a later term that goes on from that head.
 fn successor(dir: &Path, id: u8, term: u64, predecessor: Option<(JournalId, Head)>) -> (JournalId, Head) {
     let mut story = Story::new();

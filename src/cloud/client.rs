@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::classes;
 use super::credentials::Credentials;
 use super::endpoints::Endpoints;
+use super::meter::{Calls, Meter};
 use super::rpc::{Action, BuildError, Parameters, Rpc, WallClock, ours, undecodable};
 use super::{ecs, vpc};
 use crate::machine::identity::{EntryId, GatewayId, TableId};
@@ -45,7 +46,21 @@ impl AliyunCloud {
     ///
     /// Where the TLS roots of the machine cannot be loaded.
     pub fn new(settings: Settings, credentials: Arc<dyn Credentials>, clock: WallClock) -> Result<Self, BuildError> {
-        let rpc = Rpc::new(credentials, clock, settings.endpoints.plain())?;
+        Self::metered(settings, credentials, clock, Arc::new(Calls::default()))
+    }
+
+    /// As [`AliyunCloud::new`], with somebody who hears of every call.
+    ///
+    /// # Errors
+    ///
+    /// As [`AliyunCloud::new`].
+    pub fn metered(
+        settings: Settings,
+        credentials: Arc<dyn Credentials>,
+        clock: WallClock,
+        meter: Arc<dyn Meter>,
+    ) -> Result<Self, BuildError> {
+        let rpc = Rpc::new(credentials, clock, meter, settings.endpoints.plain())?;
         Ok(Self { settings, rpc })
     }
 

@@ -1,14 +1,12 @@
-//! Where the two products answer, and the one place that reads the environment for the cloud.
+//! Where the two products answer.
 //!
 //! Without an override the endpoints inside a VPC are used: the controller runs in the VPC whose gateways it serves, and
 //! nothing promises it a way to the public ones.
 
-use std::fmt;
-
 use reqwest::Url;
-use secrecy::SecretString;
 
-use super::credentials::{AccessKey, CredentialError};
+pub use super::environment::Environment;
+use super::environment::{ECS_ENDPOINT, VPC_ENDPOINT};
 
 /// The base addresses of the two products.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,9 +19,9 @@ pub struct Endpoints {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name} is {value:?}, which is no {expected}")]
 pub struct EndpointError {
-    name: &'static str,
-    value: String,
-    expected: &'static str,
+    pub(super) name: &'static str,
+    pub(super) value: String,
+    pub(super) expected: &'static str,
 }
 
 impl Endpoints {
@@ -38,14 +36,7 @@ impl Endpoints {
         if region.is_empty() || !labels(region) {
             return Err(EndpointError { name: "the region", value: region.to_owned(), expected: "region id" });
         }
-        let scheme = match environment.scheme.as_deref() {
-            None | Some("") => "https",
-            Some(name) if name.eq_ignore_ascii_case("https") => "https",
-            Some(name) if name.eq_ignore_ascii_case("http") => "http",
-            Some(name) => {
-                return Err(EndpointError { name: SCHEME, value: name.to_owned(), expected: "HTTP or HTTPS" });
-            }
-        };
+        let scheme = environment.scheme()?;
         let region = region.to_ascii_lowercase();
         let regional = |product| format!("{product}-vpc.{region}.aliyuncs.com");
         Ok(Self {
@@ -87,74 +78,8 @@ impl Endpoints {
     }
 }
 
-/// What the environment says about the cloud. The names are those of the vendor's own controllers and SDKs.
-#[derive(Clone, Default)]
-pub struct Environment {
-    /// `VPC_ENDPOINT`: a host, or a URL of which only host and port count.
-    pub vpc_endpoint: Option<String>,
-    /// `ECS_ENDPOINT`, likewise.
-    pub ecs_endpoint: Option<String>,
-    /// `ALICLOUD_CLIENT_SCHEME`: `HTTP` for plain text, otherwise HTTPS.
-    pub scheme: Option<String>,
-    access_key_id: Option<String>,
-    access_key_secret: Option<SecretString>,
-    security_token: Option<SecretString>,
-}
-
-impl Environment {
-    /// Reads the variables of this process.
-    #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment for the cloud")]
-    pub fn read() -> Self {
-        Self::from_lookup(|name| std::env::var(name).ok())
-    }
-
-    /// Reads the variables through `lookup`. Empty values count as absent.
-    #[must_use]
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
-        let lookup = |name| lookup(name).filter(|value| !value.is_empty());
-        Self {
-            vpc_endpoint: lookup(VPC_ENDPOINT),
-            ecs_endpoint: lookup(ECS_ENDPOINT),
-            scheme: lookup(SCHEME),
-            access_key_id: lookup("ALIBABA_CLOUD_ACCESS_KEY_ID"),
-            access_key_secret: lookup("ALIBABA_CLOUD_ACCESS_KEY_SECRET").map(SecretString::from),
-            security_token: lookup("ALIBABA_CLOUD_SECURITY_TOKEN").map(SecretString::from),
-        }
-    }
-
-    /// The key pair of the environment, where there is one.
-    ///
-    /// # Errors
-    ///
-    /// Where only one half of the pair is set.
-    pub fn access_key(&self) -> Result<Option<AccessKey>, CredentialError> {
-        match (&self.access_key_id, &self.access_key_secret) {
-            (None, None) => Ok(None),
-            (id, secret) => {
-                let (id, secret) = (id.clone().unwrap_or_default(), secret.clone().unwrap_or_default());
-                AccessKey::new(id, secret, self.security_token.clone()).map(Some)
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Environment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Environment")
-            .field("vpc_endpoint", &self.vpc_endpoint)
-            .field("ecs_endpoint", &self.ecs_endpoint)
-            .field("scheme", &self.scheme)
-            .finish_non_exhaustive()
-    }
-}
-
-const VPC_ENDPOINT: &str = "VPC_ENDPOINT";
-const ECS_ENDPOINT: &str = "ECS_ENDPOINT";
-const SCHEME: &str = "ALICLOUD_CLIENT_SCHEME";
-
 /// `scheme` and the host and port of `place`, which may be a host or a URL.
-fn base(name: &'static str, scheme: &str, place: String) -> Result<Url, EndpointError> {
+pub(super) fn base(name: &'static str, scheme: &str, place: String) -> Result<Url, EndpointError> {
     let authority = place.split_once("://").map_or(place.as_str(), |(_, rest)| rest);
     let authority = authority.split('/').next().unwrap_or_default();
     Url::parse(&format!("{scheme}://{authority}/"))
@@ -206,19 +131,5 @@ mod tests {
             "ALICLOUD_CLIENT_SCHEME is \"ftp\", which is no HTTP or HTTPS"
         );
         assert!(Endpoints::at("ftp://host/").is_err() && Endpoints::at("127.0.0.1:80").is_err());
-    }
-
-    #[test]
-    fn half_a_key_pair_is_refused_and_a_whole_one_is_never_printed() {
-        let half = environment(&[("ALIBABA_CLOUD_ACCESS_KEY_ID", "id")]);
-        assert_eq!(half.access_key().unwrap_err(), CredentialError::Empty("access key secret"));
-        assert!(environment(&[]).access_key().unwrap().is_none());
-        let whole = environment(&[
-            ("ALIBABA_CLOUD_ACCESS_KEY_ID", "id"),
-            ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "hush-secret"),
-            ("ALIBABA_CLOUD_SECURITY_TOKEN", "hush-token"),
-        ]);
-        let printed = format!("{whole:?} {:?}", whole.access_key().unwrap());
-        assert!(!printed.contains("hush"), "{printed}");
     }
 }

@@ -11,6 +11,10 @@ mod ecs;
 #[cfg(feature = "adapters")]
 pub mod endpoints;
 #[cfg(feature = "adapters")]
+pub mod environment;
+#[cfg(feature = "adapters")]
+pub mod meter;
+#[cfg(feature = "adapters")]
 pub mod rpc;
 pub mod sign;
 #[cfg(feature = "adapters")]

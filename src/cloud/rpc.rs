@@ -4,19 +4,23 @@
 //! There is no retry, no redirect and no waiting other than the time-out given. What is sent holds a signature and perhaps
 //! a security token, so no message made here ever shows a URL.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::header::{ACCEPT, CONTENT_LENGTH};
 use reqwest::{Response, Url, redirect, retry};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
-use super::classes::class_of;
+use super::classes::{class_of, is_named};
 use super::credentials::{AccessKey, Credentials};
+use super::meter::{Call, Meter, class_word};
 use super::sign::{self, SIGNATURE};
+use crate::machine::identity::Mark;
 use crate::ports::cloud::{CloudError, ErrorClass};
 
 /// Time to connect, TLS included: the default of the vendor's SDK (aliyun-api.md §1).
@@ -52,40 +56,73 @@ pub(super) struct Action<'a> {
 #[error("the HTTP client cannot be built: {0}")]
 pub struct BuildError(#[source] reqwest::Error);
 
+/// An HTTP client without retries and redirects. Through proxies of the environment only where all it speaks is TLS.
+pub(super) fn http(plain: bool, connect_timeout: Duration) -> Result<reqwest::Client, BuildError> {
+    // An error means that a provider was chosen before, which is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(connect_timeout)
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .user_agent(concat!("natgw/", env!("CARGO_PKG_VERSION")));
+    if plain {
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(BuildError)
+}
+
 /// The sender of signed calls.
 pub(super) struct Rpc {
     http: reqwest::Client,
     credentials: Arc<dyn Credentials>,
     clock: WallClock,
+    meter: Arc<dyn Meter>,
+    /// The codes that no row names and that were logged.
+    novel: Mutex<BTreeSet<(&'static str, String)>>,
 }
 
 impl Rpc {
-    /// A client without retries and redirects. Through proxies of the environment only where all it speaks is TLS.
-    pub(super) fn new(credentials: Arc<dyn Credentials>, clock: WallClock, plain: bool) -> Result<Self, BuildError> {
-        // An error means that a provider was chosen before, which is as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .user_agent(concat!("natgw/", env!("CARGO_PKG_VERSION")));
-        if plain {
-            builder = builder.no_proxy();
-        }
-        Ok(Self { http: builder.build().map_err(BuildError)?, credentials, clock })
+    pub(super) fn new(
+        credentials: Arc<dyn Credentials>,
+        clock: WallClock,
+        meter: Arc<dyn Meter>,
+        plain: bool,
+    ) -> Result<Self, BuildError> {
+        Ok(Self { http: http(plain, CONNECT_TIMEOUT)?, credentials, clock, meter, novel: Mutex::default() })
     }
 
-    /// Sends one request and decodes its answer.
+    /// Sends one request and decodes its answer: one span, counted once.
     pub(super) async fn call<T: DeserializeOwned>(
         &self,
         action: Action<'_>,
         parameters: Parameters,
     ) -> Result<T, CloudError> {
+        let span = span_of(action.name, &parameters);
+        let began = stopwatch();
+        let result = self.exchange(action, parameters).instrument(span.clone()).await;
+        let took = began.elapsed();
+        let class = result.as_ref().err().map(|error| error.class);
+        let id = result.as_ref().map_or_else(|error| error.request_id.as_str(), |(_, id)| id.as_str());
+        span.record("request_id", id).record("class", class_word(class));
+        span.record("took_ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        if let Err(error) = &result {
+            span.record("code", error.code.as_str());
+        }
+        span.in_scope(|| tracing::debug!("called"));
+        self.meter.ended(Call { action: action.name, class, took });
+        result.map(|(answer, _)| answer)
+    }
+
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        action: Action<'_>,
+        parameters: Parameters,
+    ) -> Result<(T, String), CloudError> {
         let name = action.name;
-        let key = self
-            .credentials
-            .current()
-            .map_err(|error| ours(name, ErrorClass::Denied, "credentials", error.to_string()))?;
+        let key = self.credentials.current().await.map_err(|error| {
+            let class = if error.may_pass() { ErrorClass::RetryLater } else { ErrorClass::Denied };
+            ours(name, class, "credentials", error.to_string())
+        })?;
         let url = signed_url(action, parameters, &key, (self.clock)())?;
         let request =
             self.http.post(url).header(ACCEPT, "application/json").header(CONTENT_LENGTH, 0).timeout(action.timeout);
@@ -96,8 +133,62 @@ impl Rpc {
         if (200..300).contains(&status) {
             return decode(name, &bytes);
         }
-        Err(refused(name, status, hint, &bytes))
+        let error = refused(name, status, hint, &bytes, &key);
+        if NOT_THIS_KEY.iter().any(|prefix| error.code.starts_with(prefix)) {
+            self.credentials.refused(&key);
+        }
+        if error.class == ErrorClass::Unknown && !is_named(name, &error.code) {
+            self.tell_once(&error, status, &key.scrub(&String::from_utf8_lossy(&bytes)));
+        }
+        Err(error)
     }
+
+    /// Logs an answer that no row names with all there is, once for each code.
+    fn tell_once(&self, error: &CloudError, status: u16, body: &str) {
+        let CloudError { action, code, request_id, .. } = error;
+        let mut novel = self.novel.lock().unwrap_or_else(PoisonError::into_inner);
+        if novel.len() < NOVEL_MAX && novel.insert((*action, code.clone())) {
+            let body = bounded(body, BODY_CHARS_MAX);
+            tracing::warn!(
+                action,
+                status,
+                code,
+                request_id,
+                body,
+                "the cloud answered with a code that is not documented: what became of the request is not known"
+            );
+        }
+    }
+}
+
+/// Codes by which the cloud says that it is the key, not the request, that it does not take (aliyun-api.md §3.6).
+const NOT_THIS_KEY: [&str; 2] = ["InvalidSecurityToken.", "InvalidAccessKeyId."];
+
+/// Codes that are logged at most: a server that makes them up does not fill the log.
+const NOVEL_MAX: usize = 256;
+
+/// Characters of a body that are logged.
+const BODY_CHARS_MAX: usize = 2_048;
+
+/// The span of one call. What is known only at its end is recorded then.
+fn span_of(action: &'static str, parameters: &Parameters) -> Span {
+    let table = parameters.get("ForwardTableId");
+    let mark = parameters.get("ForwardEntryName").and_then(|name| Mark::parse(name));
+    tracing::info_span!(
+        "cloud",
+        action,
+        table = table.map(String::as_str),
+        generation = mark.map(|mark| tracing::field::display(mark.generation)),
+        request_id = Empty,
+        class = Empty,
+        code = Empty,
+        took_ms = Empty,
+    )
+}
+
+#[expect(clippy::disallowed_methods, reason = "it measures how long a call took; nothing is decided by it")]
+fn stopwatch() -> Instant {
+    Instant::now()
 }
 
 /// An error that the cloud did not name.
@@ -191,11 +282,13 @@ struct Identified {
     request_id: String,
 }
 
-fn decode<T: DeserializeOwned>(action: &'static str, bytes: &[u8]) -> Result<T, CloudError> {
-    let identified: Identified =
+fn decode<T: DeserializeOwned>(action: &'static str, bytes: &[u8]) -> Result<(T, String), CloudError> {
+    let Identified { request_id } =
         serde_json::from_slice(bytes).map_err(|error| undecodable(action, &error.to_string()))?;
-    serde_json::from_slice(bytes)
-        .map_err(|error| CloudError { request_id: identified.request_id, ..undecodable(action, &error.to_string()) })
+    match serde_json::from_slice(bytes) {
+        Ok(answer) => Ok((answer, request_id)),
+        Err(error) => Err(CloudError { request_id, ..undecodable(action, &error.to_string()) }),
+    }
 }
 
 /// An error body (aliyun-api.md §1). HostId and Recommend are for people who read the wire.
@@ -209,7 +302,7 @@ struct Refusal {
     request_id: Option<String>,
 }
 
-fn refused(action: &'static str, status: u16, hint: Option<u64>, bytes: &[u8]) -> CloudError {
+fn refused(action: &'static str, status: u16, hint: Option<u64>, bytes: &[u8], key: &AccessKey) -> CloudError {
     let Ok(refusal) = serde_json::from_slice::<Refusal>(bytes) else {
         return undecodable(action, &format!("status {status} and a body that is no error of the cloud"));
     };
@@ -221,7 +314,8 @@ fn refused(action: &'static str, status: u16, hint: Option<u64>, bytes: &[u8]) -
         action,
         class,
         code: bounded(&refusal.code, CODE_CHARS_MAX),
-        message: bounded(&refusal.message, MESSAGE_CHARS_MAX),
+        // SignatureDoesNotMatch echoes all that was signed, the security token included.
+        message: bounded(&key.scrub(&refusal.message), MESSAGE_CHARS_MAX),
         request_id: bounded(refusal.request_id.as_deref().unwrap_or(NO_REQUEST_ID), CODE_CHARS_MAX),
     }
 }

@@ -1,12 +1,26 @@
-//! One lane a forward table: which call to its entries goes next.
+//! One lane a forward table: which calls to its entries go next, and how many at once.
 //!
-//! In this first form a lane carries one call at a time. Creations go in order of allocation, so pod by pod in order of
-//! decision; deletions and creations take turns, so that neither starves. A lane that was told to wait waits alone.
+//! Creations go in order of allocation, so pod by pod in order of decision; deletions and creations take turns, so that
+//! neither starves. How many calls a table takes at once is learned from its answers and remembered (`window`); how many a
+//! second the account takes, likewise (`budget`). A lane that was told to wait waits alone, and where the account has fewer
+//! calls to give than the lanes ask for, the lanes take turns.
+//!
+//! Pure: time is an argument, and nothing here is journaled. A lane never looks at what a call is for; what is Pending it is
+//! told.
+
+mod budget;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::budget::Budget;
+use self::window::Window;
 use crate::machine::identity::{AllocationId, EntryId, Generation, TableId};
 use crate::machine::intent::Intent;
+
+/// The most calls at once on one table. Lanes can learn to carry more; the limit of calls under way that the whole keeps is
+/// still one a table.
+pub const CALLS_MAX: u32 = 1;
 
 /// The first pause after a table said that it is busy; it doubles with each further time.
 const PAUSE_FIRST_MS: u64 = 200;
@@ -14,22 +28,40 @@ const PAUSE_FIRST_MS: u64 = 200;
 /// The longest such pause.
 const PAUSE_LAST_MS: u64 = 10_000;
 
+/// Deletions of an idle lane that are looked at in a step for those that may start.
+const CANDIDATES_MAX: usize = 8;
+
+/// The same while calls are under way.
+const CANDIDATES_BUSY_MAX: usize = 2;
+
 /// All lanes.
 #[derive(Clone, Debug, Default)]
 pub struct Lanes {
     lanes: BTreeMap<TableId, Lane>,
+    all: Budget,
+    creations: Budget,
+    deletions: Budget,
+    /// The lane that was served last: the others come before it again.
+    served: Option<TableId>,
+    now_ms: u64,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Lane {
     creations: BTreeSet<(AllocationId, Generation)>,
     deletions: BTreeSet<EntryId>,
-    busy: bool,
+    creating: u32,
+    deleting: u32,
+    window: Window,
     /// The deletion that was sent last: the others come before it again.
     deleted: Option<EntryId>,
     deleted_last: bool,
     pauses: u32,
     not_before_ms: u64,
+    started_ms: u64,
+    /// The table has said that it deletes nothing while an entry is Pending.
+    minds_pending: bool,
+    pending: usize,
 }
 
 impl Lanes {
@@ -48,24 +80,51 @@ impl Lanes {
         }
     }
 
-    /// The next call of a table's lane that may start. It stays in the lane until it is taken with [`Lanes::start`].
-    pub fn next(&self, now_ms: u64) -> impl Iterator<Item = (TableId, Vec<Intent>)> {
-        let free = move |lane: &Lane| !lane.busy && lane.not_before_ms <= now_ms;
-        self.lanes
-            .iter()
-            .filter(move |(_, lane)| free(lane))
-            .map(|(table, lane)| (table.clone(), lane.candidates(table)))
+    /// The calls that may start now: a lane comes as often as it may start one more, each time with other candidates, of
+    /// which the first that can start is to. A candidate stays in its lane until it is taken with [`Lanes::start`].
+    pub fn next(&mut self, now_ms: u64) -> std::vec::IntoIter<(TableId, Vec<Intent>)> {
+        self.now_ms = self.now_ms.max(now_ms);
+        let creations = self.creations.available(now_ms);
+        let deletions = self.deletions.available(now_ms);
+        let calls = usize::try_from(self.all.available(now_ms)).unwrap_or(usize::MAX);
+        let served = self.served.as_ref();
+        let after = self.lanes.iter().filter(|(table, _)| served.is_none_or(|served| *table > served));
+        let before = self.lanes.iter().filter(|(table, _)| served.is_some_and(|served| *table <= served));
+        let mut offers: Vec<_> = after
+            .chain(before)
+            .map(|(table, lane)| (table, lane.offers(table, now_ms, creations > 0, deletions > 0).into_iter()))
+            .collect();
+        // One call of each lane before the second of any.
+        let mut next = Vec::new();
+        loop {
+            let round = next.len();
+            for (table, offers) in &mut offers {
+                next.extend(offers.next().map(|candidates| ((*table).clone(), candidates)));
+            }
+            if next.len() == round || next.len() >= calls {
+                break;
+            }
+        }
+        next.truncate(calls);
+        next.into_iter()
     }
 
-    /// Takes a call out of its lane; the lane is busy until [`Lanes::ended`].
+    /// Takes a call out of its lane; it is under way until [`Lanes::ended`].
     pub fn start(&mut self, table: &TableId, intent: &Intent) {
         let Some(lane) = self.lanes.get_mut(table) else { return };
         lane.remove(intent);
-        lane.busy = true;
+        lane.started_ms = self.now_ms;
         lane.deleted_last = matches!(intent, Intent::Unbind { .. });
+        self.all.take();
         if let Intent::Unbind { entry, .. } = intent {
             lane.deleted = Some(entry.clone());
+            lane.deleting = lane.deleting.saturating_add(1);
+            self.deletions.take();
+        } else {
+            lane.creating = lane.creating.saturating_add(1);
+            self.creations.take();
         }
+        self.served = Some(table.clone());
     }
 
     /// Takes an intent that is no longer wanted out of its lane.
@@ -75,58 +134,169 @@ impl Lanes {
         }
     }
 
-    /// The call of a lane ended. `pause` says that the table was busy, with the time to wait where it said one.
+    /// A call of a lane ended. `pause` says that the table or the account was busy, with the time to wait where it said
+    /// one: only flow control says a time, and an earlier call with the same token says none at all (0).
     pub fn ended(&mut self, table: &TableId, now_ms: u64, pause: Option<Option<u64>>) {
         let Some(lane) = self.lanes.get_mut(table) else { return };
-        lane.busy = false;
+        // Where calls of both kinds are under way the one that ended is taken for a creation: they are the more.
+        let budget = if lane.creating > 0 { &mut self.creations } else { &mut self.deletions };
+        if lane.creating > 0 {
+            lane.creating = lane.creating.saturating_sub(1);
+        } else {
+            lane.deleting = lane.deleting.saturating_sub(1);
+        }
         match pause {
-            None => lane.pauses = 0,
+            None => {
+                let waited = (lane.pauses > 0).then_some(lane.started_ms);
+                lane.pauses = 0;
+                lane.window.well(now_ms, waited);
+                budget.well();
+                self.all.well();
+            }
             Some(hint) => {
                 let pause = PAUSE_FIRST_MS.saturating_mul(1 << lane.pauses.min(10)).min(PAUSE_LAST_MS);
                 lane.pauses = lane.pauses.saturating_add(1);
                 lane.not_before_ms = now_ms.saturating_add(hint.unwrap_or(0).max(pause));
+                match hint {
+                    None => lane.window.busy(lane.creating.saturating_add(lane.deleting)),
+                    Some(0) => {}
+                    Some(_) => budget.throttled(now_ms, hint),
+                }
             }
         }
+    }
+
+    /// The table refused a deletion because one of its entries is Pending: from now on its deletions wait until none is.
+    pub fn deletion_blocked(&mut self, table: &TableId) {
+        self.lanes.entry(table.clone()).or_default().minds_pending = true;
+    }
+
+    /// How many entries of a table are Pending, as last seen or made.
+    pub fn pending(&mut self, table: &TableId, entries: usize) {
+        if let Some(lane) = self.lanes.get_mut(table) {
+            lane.pending = entries;
+        }
+    }
+
+    /// How many calls a table is given at once, as learned so far.
+    #[must_use]
+    pub fn calls_at_once(&self, table: &TableId) -> u32 {
+        self.lanes.get(table).map_or(1, |lane| lane.window.calls())
     }
 
     /// When the next lane that was told to wait, and has something to do, may go on. One that may go on already waits for
     /// something whose end is an input of its own: a write to the same PodDNAT, a renewal of the lease.
     #[must_use]
     pub fn due_ms(&self, now_ms: u64) -> Option<u64> {
-        let told = |lane: &&Lane| !lane.busy && !lane.is_empty() && lane.not_before_ms > now_ms;
-        self.lanes.values().filter(told).map(|lane| lane.not_before_ms).min()
+        let lanes = self.lanes.values().filter(|lane| lane.has_room() && lane.has_work());
+        let at = |lane: &Lane| {
+            let mut open_ms = lane.open_ms().max(self.all.open_ms(now_ms));
+            if !lane.may_delete() {
+                open_ms = open_ms.max(self.creations.open_ms(now_ms));
+            } else if lane.creations.is_empty() {
+                open_ms = open_ms.max(self.deletions.open_ms(now_ms));
+            }
+            open_ms
+        };
+        lanes.map(at).filter(|at_ms| *at_ms > now_ms).min()
     }
 
     /// Whether no lane has anything to do.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.lanes.values().all(|lane| !lane.busy && lane.is_empty())
+        self.lanes.values().all(|lane| lane.under_way() == 0 && lane.creations.is_empty() && lane.deletions.is_empty())
+    }
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self::of(Window::up_to(CALLS_MAX))
     }
 }
 
 impl Lane {
-    fn is_empty(&self) -> bool {
-        self.creations.is_empty() && self.deletions.is_empty()
+    const fn of(window: Window) -> Self {
+        Self {
+            creations: BTreeSet::new(),
+            deletions: BTreeSet::new(),
+            creating: 0,
+            deleting: 0,
+            window,
+            deleted: None,
+            deleted_last: false,
+            pauses: 0,
+            not_before_ms: 0,
+            started_ms: 0,
+            minds_pending: false,
+            pending: 0,
+        }
     }
 
-    /// The first creation and the first deletions, the kind whose turn it is first. Several deletions, because one may
-    /// have to wait for a write to its PodDNAT while the next need not.
-    fn candidates(&self, table: &TableId) -> Vec<Intent> {
-        let creation = self.creations.first().map(|(allocation, generation)| Intent::Bind {
+    const fn under_way(&self) -> u32 {
+        self.creating.saturating_add(self.deleting)
+    }
+
+    const fn has_room(&self) -> bool {
+        self.under_way() < self.window.calls()
+    }
+
+    /// Whether deletions need not wait for Pending entries.
+    const fn may_delete(&self) -> bool {
+        !self.minds_pending || self.pending == 0
+    }
+
+    fn has_work(&self) -> bool {
+        !self.creations.is_empty() || (self.may_delete() && !self.deletions.is_empty())
+    }
+
+    fn open_ms(&self) -> u64 {
+        self.not_before_ms.max(self.window.open_ms())
+    }
+
+    /// For each call that may start, the candidates of the kind whose turn it is, then of the other where there is none of
+    /// it. Several deletions, because one may have to wait for a write to its PodDNAT while the next need not; for the same
+    /// reason the last call has candidates of both kinds.
+    fn offers(&self, table: &TableId, now_ms: u64, may_create: bool, may_delete: bool) -> Vec<Vec<Intent>> {
+        if self.open_ms() > now_ms {
+            return Vec::new();
+        }
+        let creation = |(allocation, generation): &(AllocationId, Generation)| Intent::Bind {
             table: table.clone(),
             allocation: *allocation,
             generation: *generation,
-        });
+        };
+        let deletion = |entry: &EntryId| Intent::Unbind { table: table.clone(), entry: entry.clone() };
+        let room = self.window.calls().saturating_sub(self.under_way());
+        // What is looked at is paid for at every step, so a lane that is at work looks at little: each end is a step.
+        let deletions_most = if self.under_way() == 0 { CANDIDATES_MAX } else { CANDIDATES_BUSY_MAX };
         let last = self.deleted.as_ref();
         let rest = self.deletions.iter().filter(|entry| last.is_none_or(|last| *entry > last));
         let again = self.deletions.iter().filter(|entry| last.is_some_and(|last| *entry <= last));
-        let deletions = rest.chain(again).take(CANDIDATES_MAX);
-        let deletions = deletions.map(|entry| Intent::Unbind { table: table.clone(), entry: entry.clone() });
-        if self.deleted_last {
-            creation.into_iter().chain(deletions).collect()
-        } else {
-            deletions.chain(creation).collect()
+        let mut creations = self.creations.iter().filter(|_| may_create).map(creation);
+        let may_delete = may_delete && self.may_delete();
+        let mut deletions = rest.chain(again).filter(|_| may_delete).map(deletion).take(deletions_most);
+        let mut deletes = !self.deleted_last;
+        let each = deletions_most.checked_div(usize::try_from(room).unwrap_or(1)).unwrap_or(0).max(1);
+        let mut offers = Vec::new();
+        for left in (0..room).rev() {
+            let mut offer: Vec<Intent> = Vec::new();
+            for kind in [deletes, !deletes] {
+                if !offer.is_empty() && left > 0 {
+                    break;
+                }
+                if kind {
+                    offer.extend(deletions.by_ref().take(each));
+                } else {
+                    offer.extend(creations.next());
+                }
+            }
+            deletes = !deletes;
+            if offer.is_empty() {
+                break;
+            }
+            offers.push(offer);
         }
+        offers
     }
 
     fn remove(&mut self, intent: &Intent) {
@@ -150,60 +320,5 @@ impl Lane {
     }
 }
 
-/// Deletions that are looked at for one that may start.
-const CANDIDATES_MAX: usize = 8;
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::machine::identity::Stamp;
-
-    fn bind(n: u64) -> Intent {
-        let stamp = Stamp { term: 1, n };
-        Intent::Bind { table: "t".into(), allocation: AllocationId(stamp), generation: Generation(stamp) }
-    }
-
-    fn unbind(entry: &str) -> Intent {
-        Intent::Unbind { table: "t".into(), entry: entry.into() }
-    }
-
-    fn first(lanes: &Lanes, now_ms: u64) -> Option<Intent> {
-        lanes.next(now_ms).flat_map(|(_, candidates)| candidates).next()
-    }
-
-    #[test]
-    fn one_call_at_a_time_and_by_turns() {
-        let mut lanes = Lanes::default();
-        for intent in [bind(2), bind(1), unbind("a"), unbind("b")] {
-            lanes.push(intent).expect("for a lane");
-        }
-        let table = TableId::from("t");
-        for expected in [unbind("a"), bind(1), unbind("b"), bind(2)] {
-            assert_eq!(first(&lanes, 0), Some(expected.clone()));
-            lanes.start(&table, &expected);
-            assert_eq!(first(&lanes, 0), None, "the lane is busy");
-            lanes.ended(&table, 0, None);
-        }
-        assert!(lanes.is_idle());
-    }
-
-    #[test]
-    fn a_busy_table_waits_longer_each_time_and_no_less_than_it_said() {
-        let mut lanes = Lanes::default();
-        let table = TableId::from("t");
-        lanes.push(bind(1)).expect("for a lane");
-        for (hint, pause) in [(None, 200), (None, 400), (Some(5_000), 5_000), (None, 1_600)] {
-            lanes.start(&table, &bind(1));
-            lanes.ended(&table, 0, Some(hint));
-            lanes.push(bind(1)).expect("for a lane");
-            assert_eq!((lanes.due_ms(0), first(&lanes, pause - 1)), (Some(pause), None));
-        }
-        lanes.start(&table, &bind(1));
-        lanes.ended(&table, 0, None);
-        lanes.push(bind(1)).expect("for a lane");
-        lanes.start(&table, &bind(1));
-        lanes.ended(&table, 0, Some(None));
-        lanes.push(bind(1)).expect("for a lane");
-        assert_eq!(lanes.due_ms(0), Some(200), "an answer ends the growth");
-    }
-}
+mod tests;

@@ -91,6 +91,8 @@ pub struct Controller {
     writes_in_flight: usize,
     ids: u64,
     digest_at: u64,
+    /// The event that began our term; 0 before.
+    begins_at: u64,
     stopped: bool,
 }
 
@@ -132,6 +134,7 @@ impl Controller {
             gone_meanwhile: BTreeSet::new(),
             writes_in_flight: 0,
             ids: 0,
+            begins_at: 0,
             stopped: false,
         }
     }
@@ -228,7 +231,7 @@ impl Controller {
     /// The lock as it is given back: nobody holds it, and our journal's head is in it.
     #[must_use]
     pub fn give_back(&self, lock: &LeaseRecord) -> LeaseRecord {
-        LeaseRecord { holder: String::new(), heads: lease::merge(&[self.head()], &lock.heads), ..lock.clone() }
+        LeaseRecord { holder: String::new(), heads: lease::merge(&self.head_to_tell(), &lock.heads), ..lock.clone() }
     }
 
     /// Checks every invariant of the machine.
@@ -318,14 +321,19 @@ impl Controller {
         let holder = self.identity.holder.clone();
         let predecessor = self.lease.predecessor();
         let (before, known) = (self.lease.term_before(), self.state.term());
+        // The lock names the journal of the last leader whose term began. A term above ours beside our own journal is one
+        // of ours that ended before it began.
         let other = predecessor.is_some_and(|(journal, ..)| journal != self.identity.journal);
+        let ours = predecessor.is_some() && !other;
         let met = before.max(self.state.term_seen());
-        if self.identity.rebased.is_none() && (met > known || (other && known > 0)) {
+        let overtaken = (other && known > 0) || self.state.term_seen() > known || (before > known && !ours);
+        if self.identity.rebased.is_none() && overtaken {
             let reason =
                 format!("term {met} was reached outside, this journal knows only term {known}: others led meanwhile");
             self.identity.rebased = Some(reason);
         }
         self.emit(now, Event::TermStarted(control::TermStarted { term, holder, predecessor }));
+        self.begins_at = self.state.seq();
         if let Some(reason) = self.identity.rebased.take() {
             self.emit(now, Event::Rebased(control::Rebased { reason, anew: true }));
         }
@@ -344,7 +352,7 @@ impl Controller {
             return self.stop(Stop::JournalStalled { seq });
         }
         let highest = self.state.term_seen();
-        if let Some(call) = self.lease.poll(now.monotonic_ms, highest, &[self.head()]) {
+        if let Some(call) = self.lease.poll(now.monotonic_ms, highest, &self.head_to_tell()) {
             self.outbox.push_back(Output::CallLease(call));
         }
         if !self.lease.leads() || self.state.term() == 0 {
@@ -444,8 +452,11 @@ impl Controller {
         self.outbox.push_back(Output::Stop(stop));
     }
 
-    fn head(&self) -> ([u8; 16], u64, [u8; 32]) {
-        (self.identity.journal, self.durable.seq, self.durable.hash)
+    /// Our journal's head for the lock: none before the beginning of our term is durable, for until then the history that
+    /// the lock names first is another's.
+    fn head_to_tell(&self) -> Vec<([u8; 16], u64, [u8; 32])> {
+        let head = (self.identity.journal, self.durable.seq, self.durable.hash);
+        (self.begins_at > 0 && self.durable.seq >= self.begins_at).then_some(head).into_iter().collect()
     }
 
     fn machine(&self, now: Now) -> u64 {

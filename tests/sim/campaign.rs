@@ -1,6 +1,7 @@
 //! Many seeds, as fast as the machine allows, and what came of them.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -81,8 +82,14 @@ pub fn campaign(limits: impl Into<Limits>, mutant: Mutant) -> Report {
                     if seed >= budget.first + budget.seeds && began.elapsed() >= budget.time {
                         break;
                     }
-                    let end = run(Plan { mutant, ..Plan::of(seed) });
-                    let again = seed.is_multiple_of(TWICE_EVERY).then(|| run(Plan { mutant, ..Plan::of(seed) }).trace);
+                    let plan = || Plan { mutant, ..Plan::of(seed) };
+                    // A panic is a finding like any other, and its seed is what matters.
+                    let Ok(end) = catch_unwind(AssertUnwindSafe(|| run(plan()))) else {
+                        let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                        report.panicked(seed);
+                        continue;
+                    };
+                    let again = seed.is_multiple_of(TWICE_EVERY).then(|| run(plan()).trace);
                     let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
                     report.take(seed, end, again);
                     enough.store(report.failed.len() >= failed_max, Ordering::Relaxed);
@@ -116,6 +123,12 @@ impl Report {
             }
         }
         self.failed.extend(end.violations.into_iter().next().map(|violation| (seed, violation)));
+    }
+
+    fn panicked(&mut self, seed: u64) {
+        let evidence = "it panicked: the message is above".to_owned();
+        self.seeds += 1;
+        self.failed.push((seed, Violation { invariant: "Panic", evidence, step: 0, at_ms: 0 }));
     }
 
     /// Faults that never struck.
@@ -152,7 +165,9 @@ impl Report {
                 "seed {seed}, step {}, {} ms: {}: {evidence}",
                 violation.step, violation.at_ms, violation.invariant
             );
-            println!("repeat with: NATGW_SEED={seed} cargo test --test sim one_seed -- --nocapture");
+            println!(
+                "repeat with: NATGW_SEED={seed} cargo test --no-default-features --test sim one_seed -- --nocapture"
+            );
         }
     }
 }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use natgw::cluster::poddnat::{CLAIM_ANNOTATION, PodDnat};
 use natgw::controller::step::Seen;
+use natgw::machine::event::{Event, Record};
 use natgw::machine::identity::{EntryId, GatewayId, Mark, PodKey, Protocol, Tuple};
 use natgw::ports::cluster::LeaseRecord;
 use natgw::sandbox::cluster::Change;
@@ -159,6 +160,8 @@ impl World {
         for (fault, image) in [(Fault::AnchorLost, None), (Fault::AnchorOld, Some(&self.images[at]))] {
             if faults.strikes(fault) {
                 volume.disk.restore_file("anchor", image);
+                // With a damaged end of the data beside it, that is as if both had been put back.
+                replica.rolled_back |= fault == Fault::AnchorOld;
             }
         }
         if others && faults.strikes(Fault::VolumeForeign) {
@@ -208,7 +211,7 @@ impl World {
         let (mut pods_to, mut claims_to) = (end.max(watch.pods_at), end.max(watch.claims_at));
         if apart {
             let held = if faults.draw(Fault::Interleaved, 2) == 0 { &mut pods_to } else { &mut claims_to };
-            *held = (*held).min(watch.pods_at.min(watch.claims_at)).max(0);
+            *held = (*held).min(watch.pods_at.min(watch.claims_at));
             (pods_to, claims_to) = (pods_to.max(watch.pods_at), claims_to.max(watch.claims_at));
         }
         let from = watch.pods_at.min(watch.claims_at);
@@ -306,6 +309,7 @@ impl World {
         for (fault, edit) in edits {
             if self.strikes(fault)
                 && let Some(key) = self.some_claim(fault)
+                && (fault != Fault::ClaimMalformed || self.is_known(&key))
             {
                 let how = self.chance(fault, 1_000);
                 self.model.borrow_mut().edit_claim(&key, |object| edit(object, how));
@@ -322,6 +326,16 @@ impl World {
                 model.delete_claim(&key, &found.uid);
             }
         }
+    }
+
+    /// Whether the journals tell the PodDNAT for ours: without our annotation only its UID does.
+    fn is_known(&self, key: &PodKey) -> bool {
+        let uid = self.model.borrow().read_claim(key).map(|found| found.uid);
+        let written = |record: &Record| match &record.event {
+            Event::ClaimWritten(body) => Some(&body.uid) == uid.as_ref(),
+            _ => false,
+        };
+        self.replicas.iter().all(|replica| replica.volume.records().iter().any(written))
     }
 
     fn some_claim(&mut self, fault: Fault) -> Option<PodKey> {

@@ -99,9 +99,16 @@ impl SimDisk {
     pub fn is_synced(&self) -> bool {
         let content = self.content.borrow();
         let durable = |file: &File| file.dirty.is_empty() && file.now.len() == file.durable.len();
-        content.groups.unsynced.is_empty()
-            && content.names == content.durable_names
-            && content.files.values().all(durable)
+        // Files to which no name leads any more are nobody's.
+        let mut named = content.names.values().filter_map(|number| content.files.get(number));
+        content.groups.unsynced.is_empty() && content.names == content.durable_names && named.all(durable)
+    }
+
+    /// What the simulated sled keeps is written anew, and synced.
+    pub fn copy_groups(&self) {
+        let groups = &mut self.content.borrow_mut().groups;
+        groups.unsynced.clear();
+        groups.doomed = 0;
     }
 
     pub fn image(&self) -> Image {

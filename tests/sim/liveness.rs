@@ -12,13 +12,14 @@
 use std::collections::BTreeSet;
 
 use natgw::machine::demand::WaitReason;
+use natgw::machine::event::seen::Claim;
 use natgw::machine::identity::{EntryId, Mark};
-use natgw::machine::state::{Entry, Standing};
+use natgw::machine::state::{Entry, Standing, State};
 
-use crate::invariants::Facts;
+use crate::invariants::{Facts, tuple};
 use crate::world::World;
 
-/// Starts after which a replica must have led, or follow somebody who does.
+/// Starts after which a replica must have led, or follow somebody who does, in a calm world.
 const STARTS_MAX: u64 = 3;
 
 /// Everything that a world at rest must not be.
@@ -31,13 +32,45 @@ pub fn at_rest(world: &World, facts: &Facts) -> Vec<(&'static str, String)> {
         }
     }
     for (at, replica) in world.replicas.iter().enumerate() {
-        if replica.fruitless > STARTS_MAX && replica.process.is_none() && !replica.dead {
-            found.push(("L6", format!("replica {at} has started {} times and is down", replica.fruitless)));
+        if replica.fruitless > STARTS_MAX {
+            found.push(("L6", format!("replica {at} has started {} times and has not led", replica.fruitless)));
         }
     }
     found.extend(tables(world, facts));
+    found.extend(tuples(world, facts, state));
+    found.extend(claims(world, state));
     found.extend(pods(world));
     found
+}
+
+/// At rest an entry of ours is, in all five, what its allocation wants.
+fn tuples(world: &World, facts: &Facts, state: &State) -> Vec<(&'static str, String)> {
+    let vpc = world.vpc.borrow();
+    let tables = vpc.world().gateways.iter().map(|gateway| &gateway.table);
+    let foreign = |entry: &EntryId| facts.entries.get(entry).is_some_and(|fate| fate.foreign);
+    let ours = tables.flat_map(|table| vpc.entries(table)).filter(|entry| !foreign(&entry.id));
+    let odd = ours.filter(|entry| {
+        let allocation = Mark::parse(&entry.spec.name).and_then(|mark| state.allocation(mark.allocation));
+        let five = tuple(&entry.spec);
+        !allocation.is_some_and(|known| known.items_staying().any(|item| five == Some(known.tuple(item))))
+    });
+    odd.map(|entry| ("L1", format!("nobody wants {entry:?}"))).collect()
+}
+
+/// At rest a claim says what its allocation has.
+fn claims(world: &World, state: &State) -> Vec<(&'static str, String)> {
+    let seen = world.model.borrow().list_claims();
+    let odd = state.allocations().filter(|(id, allocation)| {
+        let key = allocation.key();
+        let named = seen.iter().find(|seen| *seen.namespace == *key.namespace && *seen.name == *key.name);
+        let claim = named.and_then(|seen| seen.claim.as_ref());
+        let ports = |claim: &Claim| claim.items.iter().map(|item| item.external).collect::<BTreeSet<_>>();
+        let wanted = allocation.items_staying().map(natgw::machine::state::Item::external).collect();
+        !claim.is_some_and(|claim| {
+            claim.allocation == (**id).into() && *claim.pod == *allocation.pod().as_str() && ports(claim) == wanted
+        })
+    });
+    odd.map(|(id, _)| ("L1", format!("no claim says what allocation {id} has: {seen:?}"))).collect()
 }
 
 /// At rest the tables hold what is published and what others made, and nothing else.
@@ -104,7 +137,7 @@ pub fn probes(world: &World) -> bool {
 /// is there, whatever that one asks.
 pub fn expires(world: &World) -> bool {
     let retained = world.plan.configuration.settings.fixed_retention_ms.is_some();
-    let mut allocations = world.state().into_iter().flat_map(natgw::machine::state::State::allocations);
+    let mut allocations = world.state().into_iter().flat_map(State::allocations);
     let model = world.model.borrow();
     retained
         && allocations.any(|(_, allocation)| {
@@ -120,6 +153,6 @@ pub fn left(world: &World) -> Vec<String> {
     let entries = tables.flat_map(|table| vpc.entries(table)).filter(|entry| Mark::parse(&entry.spec.name).is_some());
     let entries = entries.map(|entry| format!("{entry:?}"));
     let claims = model.poddnats().map(|object| format!("{:?}", object.metadata));
-    let allocations = world.state().into_iter().flat_map(natgw::machine::state::State::allocations);
+    let allocations = world.state().into_iter().flat_map(State::allocations);
     entries.chain(claims).chain(allocations.map(|(id, _)| format!("allocation {id}"))).collect()
 }

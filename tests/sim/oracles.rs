@@ -64,15 +64,8 @@ fn asks(pod: &Pod) -> bool {
         && annotation("pod-dnat-expose-port").is_some_and(|ports| PORTS[..GOOD_PORTS].contains(&ports))
 }
 
-/// Two ends that differ, or effects that nothing explains.
-#[derive(Debug)]
-pub struct Difference {
-    pub seed: u64,
-    pub evidence: String,
-}
-
 /// Runs a seed with its faults, and its wishes again without any.
-pub fn differential(seed: u64) -> Result<(), Difference> {
+pub fn differential(seed: u64) -> Result<(), String> {
     let mut plan = Plan::of(seed);
     plan.behaviour.entry_quota = 1_000;
     plan.configuration = configuration(620);
@@ -86,7 +79,7 @@ pub fn differential(seed: u64) -> Result<(), Difference> {
     let wished = faulty.wished.clone();
     let mut quiet = World::new(Plan { without: Fault::ALL.to_vec(), steps: 0, replicas: 1, ..plan });
     follow(&mut quiet, &wished);
-    let differs = |evidence: String| Err(Difference { seed, evidence });
+    let differs = |evidence: String| Err(format!("seed {seed}: {evidence}"));
     for world in [&faulty, &quiet] {
         if let Some(violation) = world.checker.violations.first() {
             return differs(format!("{violation:?}"));
@@ -107,7 +100,7 @@ pub fn differential(seed: u64) -> Result<(), Difference> {
 fn pods(world: &World) -> Vec<String> {
     let model = world.model.borrow();
     let named = model.pods().filter(|pod| !pod.key.name.starts_with("game-"));
-    let standing = |pod: &natgw::sandbox::cluster::Pod| {
+    let standing = |pod: &Pod| {
         world.state().and_then(|state| state.pod(&pod.uid.as_str().into())).map(|pod| format!("{:?}", pod.standing()))
     };
     named.map(|pod| format!("{} {:?} {:?} {:?}", pod.key, pod.phase, pod.annotations, standing(pod))).collect()
@@ -137,7 +130,7 @@ fn follow(world: &mut World, wished: &[(u64, Wish)]) {
 }
 
 /// Walks through many wishes, and goes to their end directly: what is mapped is the same.
-pub fn walk(seed: u64) -> Result<(), Difference> {
+pub fn walk(seed: u64) -> Result<(), String> {
     let mut dice = crate::dice::Dice::new(seed, "walk");
     let calm = || Plan { seed, configuration: configuration(620), ..Plan::calm() };
     let (mut long, mut short) = (World::new(calm()), World::new(calm()));
@@ -166,8 +159,8 @@ pub fn walk(seed: u64) -> Result<(), Difference> {
     let (one, two) = (mapped(&long), mapped(&short));
     let violation = [&long, &short].into_iter().find_map(|world| world.checker.violations.first().cloned());
     match violation {
-        Some(violation) => Err(Difference { seed, evidence: format!("{violation:?}") }),
-        None if one != two => Err(Difference { seed, evidence: format!("after a walk {one:?}, directly {two:?}") }),
+        Some(violation) => Err(format!("seed {seed}: {violation:?}")),
+        None if one != two => Err(format!("seed {seed}: after a walk {one:?}, directly {two:?}")),
         None => Ok(()),
     }
 }

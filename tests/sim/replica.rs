@@ -80,9 +80,6 @@ pub struct Process {
     pub settles_ms: Option<u64>,
     /// It does nothing until then.
     pub paused_until: u64,
-    /// When it was asked to end, and when it will be killed if it has not.
-    pub terminating: Option<u64>,
-    pub led: bool,
     /// The last answer of the cloud is not journaled yet: the journal's head it waits for.
     pub answered: Option<u64>,
 }
@@ -112,9 +109,7 @@ pub struct Replica {
     pub storm: u64,
     /// Records that the journal's thread has confirmed, in this journal: what must never be lost.
     pub acknowledged: u64,
-    /// Why history was not continuous at the last start, if it was not.
-    pub rebased: Option<String>,
-    /// Starts since the last term that it led.
+    /// Starts since it last led, or since the world became calm.
     pub fruitless: u64,
 }
 

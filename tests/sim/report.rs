@@ -14,8 +14,10 @@ use crate::run::End;
 
 /// Writes everything down in a new folder.
 pub fn write(dir: &Path, end: &End) -> io::Result<()> {
-    if dir.exists() {
+    if dir.join("plan.txt").exists() {
         fs::remove_dir_all(dir)?;
+    } else if dir.exists() {
+        return Err(io::Error::other("the folder exists and is not one of ours: name another"));
     }
     fs::create_dir_all(dir)?;
     let world = &end.world;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use natgw::machine::event::Record;
 use natgw::sandbox::vpc::Incident;
 
 use crate::faults::Fault;
@@ -18,8 +17,6 @@ pub struct End {
     pub lives: u64,
     pub fired: Vec<u64>,
     pub figures: BTreeMap<&'static str, u64>,
-    /// The leader's records when the calm world first came to rest.
-    pub records: Vec<Record>,
     pub world: World,
 }
 
@@ -49,16 +46,12 @@ pub fn run(plan: Plan) -> End {
         world.step();
     }
     world.become_calm();
-    let mut records = Vec::new();
     for want_nothing in [false, true] {
         if want_nothing {
             let model = world.model.clone();
             world.wishes.want_nothing(&mut model.borrow_mut());
         }
         converge(&mut world);
-        if !want_nothing {
-            records = leader_records(&world);
-        }
         stay(&mut world);
     }
     nothing_left(&mut world);
@@ -71,7 +64,6 @@ pub fn run(plan: Plan) -> End {
         lives: world.lives,
         fired,
         figures: world.checker.figures(),
-        records,
         world,
     }
 }
@@ -144,10 +136,6 @@ pub fn nothing_left(world: &mut World) {
         checker.violated(world, "L7", format!("nothing is wanted, and there is {left:#?}"));
         world.checker = checker;
     }
-}
-
-fn leader_records(world: &World) -> Vec<Record> {
-    world.leader().map(|leader| world.replicas[leader].volume.records().to_vec()).unwrap_or_default()
 }
 
 /// What the cloud's model did by itself, and what followed from the rest.

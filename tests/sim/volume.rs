@@ -62,6 +62,10 @@ impl Volume {
     pub fn open(&mut self, fresh: [u8; 16], heads: &[([u8; 16], u64, [u8; 32])]) -> Result<Opened, Broken> {
         self.open = None;
         self.disk.mend();
+        if self.sled {
+            // After an unclean stop the journal opens a copy that it has written and synced anew.
+            self.disk.copy_groups();
+        }
         let heads: Vec<_> = heads
             .iter()
             .map(|(id, seq, hash)| (JournalId(*id), natgw_journal::Head { seq: *seq, hash: *hash }))

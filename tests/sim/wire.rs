@@ -42,6 +42,7 @@ pub struct Call {
 
 /// A call that changes something, or that lets something be concluded.
 #[derive(Clone, Debug)]
+#[expect(dead_code, reason = "evidence, which is printed")]
 pub enum What {
     Create(CreateEntry),
     Delete(DeleteEntry),
@@ -57,8 +58,8 @@ pub enum What {
     StripFinalizer(PodKey),
     MarkPod(PodMark),
     Announce,
-    /// The lock was written: what was asked, and whether the write stood.
-    WroteLease(LeaseRecord, bool),
+    /// The lock was written: what was asked, whether the write stood, and when it was sent.
+    WroteLease(LeaseRecord, bool, u64),
 }
 
 impl What {
@@ -94,8 +95,11 @@ pub struct Outside {
     /// Which kind of call is forbidden, and until when.
     pub forbidden: Cell<(&'static str, u64)>,
     /// The last listing of each kind, for the mutant that shows it again.
-    pub stale: RefCell<(Option<Vec<PodSeen>>, Option<Vec<ClaimSeen>>)>,
+    pub stale: RefCell<Stale>,
 }
+
+/// Pods and PodDNATs as they were listed before.
+type Stale = (Option<Vec<PodSeen>>, Option<Vec<ClaimSeen>>);
 
 /// The ports of one life.
 #[derive(Clone)]
@@ -254,8 +258,9 @@ impl Lease for Wire {
 
     async fn write_lease(&self, record: &LeaseRecord) -> Result<LeaseRecord, ClusterError> {
         let record = &self.mutant.written_lease(&self.outside, record);
+        let sent_ms = self.outside.now.get();
         let written = self.to_cluster("write_lease", None, true, self.outside.cluster.write_lease(record)).await;
-        self.note(What::WroteLease(record.clone(), written.is_ok()));
+        self.note(What::WroteLease(record.clone(), written.is_ok(), sent_ms));
         written
     }
 }

@@ -75,6 +75,9 @@ pub struct Cost {
     pub allocations: u64,
 }
 
+/// A journal's identity, records and head, and why history is not continuous.
+type Journal = ([u8; 16], Vec<Record>, Head, Option<String>);
+
 /// How long a journal is idle before it is settled, as the driver's thread has it.
 const SETTLE_MS: u64 = 100;
 
@@ -111,7 +114,6 @@ impl World {
             dead: false,
             storm: 0,
             acknowledged: 0,
-            rebased: None,
             fruitless: 0,
         };
         let mut world = Self {
@@ -253,7 +255,7 @@ impl World {
         self.outside.cut_until.borrow_mut().fill(0);
         let now = self.now.get();
         for replica in &mut self.replicas {
-            replica.storm = 0;
+            (replica.storm, replica.fruitless) = (0, 0);
             replica.starts_ms = replica.starts_ms.min(now);
             if let Some(process) = &mut replica.process {
                 process.paused_until = process.paused_until.min(now);
@@ -271,25 +273,61 @@ impl World {
         let now_ms = self.now.get();
         self.lives += 1;
         let life = self.lives;
-        let replica = &mut self.replicas[at];
+        let Some((journal, records, head, rebased)) = self.read_journal(at, life) else { return };
+        let Some(state) = self.replay(at, &records) else { return };
+        self.replicas[at].fruitless += 1;
+        let opened = Happening::Opened { replica: at, life, journal, records, rebased: rebased.clone() };
+        self.judge(vec![opened]);
+        self.replicas[at].rolled_back = false;
+        let mut faults = self.outside.faults.borrow_mut();
+        if faults.strikes(Fault::CrashInReplay) {
+            self.replicas[at].starts_ms = now_ms + 1 + faults.draw(Fault::CrashInReplay, 5_000);
+            return;
+        }
+        let skew = if faults.is_on(Fault::ClockSkewed) { faults.draw(Fault::ClockSkewed, 200_001) } else { 100_000 };
+        faults.happened(Fault::ClockSkewed, u64::from(skew != 100_000));
+        drop(faults);
+        let clock = Clock { boot_ms: now_ms, rate: 900_000 + skew, wall_offset_ms: 0 };
+        let identity = Identity { holder: format!("natgw-{at}-{life}"), journal, rebased, timing: TIMING, speed: 1 };
+        let mut watch = Watch::default();
+        // What a watch that begins now shows first is what is there.
+        drop(watch.begin_anew(&self.model.borrow(), self.history.len()));
+        self.replicas[at].process = Some(Process {
+            life,
+            controller: Controller::new(identity, state, head),
+            clock,
+            flights: Vec::new(),
+            watch,
+            handed: None,
+            written: None,
+            settles_ms: None,
+            paused_until: 0,
+            answered: None,
+        });
+        let configuration = self.plan.configuration.clone();
+        self.input(at, Input::Configured(Box::new(configuration)));
+    }
+
+    /// The journal of a replica with its records and head, and why history is not continuous, if it is not. A damaged one
+    /// is set aside, and a new one begun.
+    fn read_journal(&mut self, at: usize, life: u64) -> Option<Journal> {
         let (lease, claims) = {
             let model = self.model.borrow();
             (model.read_lease(), model.poddnats().count())
         };
-        let fresh = *blake3::hash(format!("{} journal {life}", self.plan.seed).as_bytes()).as_bytes();
-        let (fresh, _) = fresh.split_at(16);
-        let fresh: [u8; 16] = fresh.try_into().expect("sixteen bytes");
         let led = lease.term > 0 || claims > 0;
+        let hash = blake3::hash(format!("{} journal {life}", self.plan.seed).as_bytes());
+        let fresh: [u8; 16] = *hash.as_bytes().first_chunk().expect("sixteen of thirty-two bytes");
+        let replica = &mut self.replicas[at];
         replica.volume.disk.lies.set(self.plan.mutant == Mutant::SyncWithoutEffect);
         let opened = match replica.volume.open(fresh, &lease.heads) {
             Ok(Opened::Damaged(reason)) => {
-                // It is set aside, and a new one begun.
                 replica.volume = Volume::new(replica.volume.is_sled());
                 replica.volume.open(fresh, &[]).map(|opened| (opened, Some(reason)))
             }
             opened => opened.map(|opened| (opened, None)),
         };
-        let (journal, records, head, rebased) = match opened {
+        let journal = match opened {
             Ok((Opened::Continued(journal, mut records, head), reason)) => {
                 if self.plan.mutant == Mutant::ShorterHistory {
                     records.truncate(records.len() - records.len().min(2));
@@ -301,56 +339,26 @@ impl World {
                 (journal, Vec::new(), head, reason.or(begun))
             }
             Ok((Opened::Damaged(_), _)) | Err(_) => {
-                replica.starts_ms = now_ms + 1_000;
-                return;
+                replica.starts_ms = self.now.get() + 1_000;
+                return None;
             }
         };
         self.images[at] = replica.volume.image();
+        Some(journal)
+    }
+
+    fn replay(&mut self, at: usize, records: &[Record]) -> Option<State> {
         let mut state = State::default();
-        for record in &records {
+        for record in records {
             if let Err(error) = state.apply(record) {
                 let mut checker = std::mem::take(&mut self.checker);
                 checker.violated(self, "S8", format!("replica {at}: {error}"));
                 self.checker = checker;
-                return;
+                return None;
             }
             drop(state.take_agenda_changes());
         }
-        replica.rebased.clone_from(&rebased);
-        replica.fruitless += 1;
-        let opened = Happening::Opened { replica: at, life, journal, records, rebased: rebased.clone() };
-        let mut faults = self.outside.faults.borrow_mut();
-        if faults.strikes(Fault::CrashInReplay) {
-            replica.starts_ms = now_ms + 1 + faults.draw(Fault::CrashInReplay, 5_000);
-            drop(faults);
-            self.judge(vec![opened]);
-            return;
-        }
-        let skew = if faults.is_on(Fault::ClockSkewed) { faults.draw(Fault::ClockSkewed, 200_001) } else { 100_000 };
-        faults.happened(Fault::ClockSkewed, u64::from(skew != 100_000));
-        drop(faults);
-        let clock = Clock { boot_ms: now_ms, rate: 900_000 + skew, wall_offset_ms: 0 };
-        let identity = Identity { holder: format!("natgw-{at}-{life}"), journal, rebased, timing: TIMING, speed: 1 };
-        let mut watch = Watch::default();
-        // What a watch that begins now shows first is what is there.
-        drop(watch.begin_anew(&self.model.borrow(), self.history.len()));
-        replica.process = Some(Process {
-            life,
-            controller: Controller::new(identity, state, head),
-            clock,
-            flights: Vec::new(),
-            watch,
-            handed: None,
-            written: None,
-            settles_ms: None,
-            paused_until: 0,
-            terminating: None,
-            led: false,
-            answered: None,
-        });
-        self.judge(vec![opened]);
-        let configuration = self.plan.configuration.clone();
-        self.input(at, Input::Configured(Box::new(configuration)));
+        Some(state)
     }
 
     /// Hands something to a replica's step.
@@ -482,7 +490,7 @@ impl World {
                 let kind =
                     if matches!(effect, Effect::Create(_) | Effect::Delete(_)) { Kind::Cloud } else { Kind::Cluster };
                 let process = self.process(at);
-                let lease_until = process.controller.acts_until_ms().map(|until| process.clock.at(until));
+                let lease_until = process.controller.acts_until_ms().map(|until| process.clock.at(until + 1) - 1);
                 let started = Happening::Started { replica: at, life, effect: effect.clone(), lease_until };
                 let call = async move { Input::EffectEnded(id, executor::execute(&wire, &wire, &effect).await) };
                 process.flights.push(Flight::new(kind, call));
@@ -524,6 +532,9 @@ impl World {
         };
         let full = u64::try_from(group.iter().filter(full).count()).expect("few");
         self.outside.faults.borrow_mut().happened(Fault::PortsExhausted, full);
+        if group.iter().any(|record| matches!(record.event, Event::TermStarted(_))) {
+            self.replicas[at].fruitless = 0;
+        }
         self.judge(vec![Happening::Handed { replica: at, records: group.clone() }]);
         self.process(at).handed = Some((group, now_ms + slow));
         if self.plan.mutant == Mutant::ForgottenSync {
@@ -607,7 +618,7 @@ impl World {
         {
             // The journal's thread was somewhere in it.
             replica.volume.disk.trip_after(faults.draw(Fault::Crash, 8), Trip::Power);
-            drop(replica.volume.append(&group));
+            let _ = replica.volume.append(&group);
         }
         if power {
             let keeps_length = faults.strikes(Fault::ZeroedTail);

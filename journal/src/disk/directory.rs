@@ -20,8 +20,13 @@ const HANDLES_MAX: usize = 16;
 ///
 /// A handle stays open from the first write to the sync: the kernel tells a failed write-back to the handles that were
 /// open then, and to no later one.
+///
+/// Clones are handles to the same directory; the lock lasts as long as one of them.
+#[derive(Clone, Debug)]
+pub struct Directory(Arc<Opened>);
+
 #[derive(Debug)]
-pub struct Directory {
+struct Opened {
     path: PathBuf,
     handles: Mutex<BTreeMap<String, Handle>>,
     beside: Mutex<Option<SyncThread>>,
@@ -55,21 +60,21 @@ impl Directory {
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
     }
 
     fn with_lock(path: &Path, lock: Option<File>) -> Self {
-        Self { path: path.into(), handles: Mutex::default(), beside: Mutex::default(), _lock: lock }
+        Self(Arc::new(Opened { path: path.into(), handles: Mutex::default(), beside: Mutex::default(), _lock: lock }))
     }
 
     /// The open handle of a file, opened if need be. `written` says that a write through it follows.
     fn handle(&self, name: &str, written: bool) -> io::Result<Arc<File>> {
-        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handles = self.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = handles.get_mut(name) {
             handle.unsynced |= written;
             return Ok(Arc::clone(&handle.file));
         }
-        let path = self.path.join(name);
+        let path = self.0.path.join(name);
         let file = match File::options().read(true).write(true).open(&path) {
             // A copy somebody handed over for reading may be write-protected.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !written => File::open(&path)?,
@@ -84,14 +89,14 @@ impl Directory {
     }
 
     fn synced(&self, name: &str) {
-        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handles = self.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = handles.get_mut(name) {
             handle.unsynced = false;
         }
     }
 
     fn forget(&self, name: &str) {
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.0.handles.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }
 
@@ -101,13 +106,13 @@ impl Disk for Directory {
     }
 
     fn length(&self, name: &str) -> io::Result<u64> {
-        Ok(std::fs::metadata(self.path.join(name))?.len())
+        Ok(std::fs::metadata(self.0.path.join(name))?.len())
     }
 
     fn create(&self, name: &str) -> io::Result<()> {
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(self.path.join(name))?;
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(self.0.path.join(name))?;
         let handle = Handle { file: Arc::new(file), unsynced: true };
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into(), handle);
+        self.0.handles.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into(), handle);
         Ok(())
     }
 
@@ -128,7 +133,7 @@ impl Disk for Directory {
     /// Measured against one after the other, on a virtio disk with ext4, group of 1: median 0.33 to 0.34 ms against
     /// 0.35 to 0.40, p99 0.6 to 1.1 ms against 3.6.
     fn sync_beside(&self, name: &str, beside: &mut dyn FnMut()) -> io::Result<()> {
-        let mut thread = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = self.0.beside.lock().unwrap_or_else(PoisonError::into_inner);
         let thread = match &mut *thread {
             Some(thread) => thread,
             none => none.insert(SyncThread::start()?),
@@ -141,7 +146,7 @@ impl Disk for Directory {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        std::fs::rename(self.path.join(from), self.path.join(to))?;
+        std::fs::rename(self.0.path.join(from), self.0.path.join(to))?;
         self.forget(from);
         self.forget(to);
         Ok(())
@@ -149,27 +154,27 @@ impl Disk for Directory {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         self.forget(name);
-        std::fs::remove_file(self.path.join(name))
+        std::fs::remove_file(self.0.path.join(name))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
         // A name that is not UTF-8 is none of ours.
-        std::fs::read_dir(&self.path)?
+        std::fs::read_dir(&self.0.path)?
             .filter_map(|file| file.map(|f| f.file_name().into_string().ok()).transpose())
             .collect()
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        File::open(&self.0.path)?.sync_all()
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(&self.path)?;
+        let stat = rustix::fs::statvfs(&self.0.path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.0.path.join(name)
     }
 }
 

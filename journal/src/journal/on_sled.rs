@@ -6,8 +6,9 @@ use std::path::Path;
 use super::{Journal, Opened, Start, of_no_entries};
 use crate::anchor::{self, Anchor, AnchorFile};
 use crate::copy::open_copy;
-use crate::disk::Directory;
+use crate::disk::{Directory, Disk as _, on};
 use crate::files::{self, SLED, SLED_BEFORE_OPEN, SLED_DB, SLED_OPENING, at};
+use crate::retained::{self, Catalogue};
 use crate::sled_store::SledStore;
 use crate::verdict::{self, Judged, Verdict};
 use crate::{Error, Head, JournalId};
@@ -17,14 +18,15 @@ impl Journal {
     /// known elsewhere; those of other journals are passed over.
     ///
     /// # Errors
-    /// [`Error::InUse`] if another process has it open, [`Error::Io`] and [`Error::Store`] if the file system refuses.
-    /// Damage is no error but [`Opened::Damaged`].
+    /// [`Error::InUse`] if another process has it open, [`Error::NoRoom`] if a copy is needed and does not fit,
+    /// [`Error::Io`] and [`Error::Store`] if the file system refuses. Damage is no error but [`Opened::Damaged`].
     pub fn open(dir: &Path, fresh: JournalId, external: &[(JournalId, Head)]) -> Result<Opened, Error> {
         let disk = Directory::open(dir)?;
         undo_interrupted_exchange(dir)?;
         let sled = dir.join(SLED);
         let has_data = sled.join(SLED_DB).exists();
-        let position = match Start::of(anchor::read(&disk)?, has_data, external) {
+        let left = has_data || !retained::snapshots_on(&disk)?.is_empty();
+        let position = match Start::of(anchor::read(&disk)?, left, external) {
             Start::Begin => {
                 let anchor = AnchorFile::create(&disk, of_no_entries(fresh))?;
                 return Self::write_genesis(SledStore::open(&sled)?, disk, anchor).map(Opened::Fresh);
@@ -34,10 +36,14 @@ impl Journal {
         };
         let anchor = *position.anchor();
         let known = verdict::last_known(&anchor, external);
+        if !has_data && known > 0 {
+            let verdict = Verdict::HistoryLost { from: 1, to: known };
+            return Ok(Opened::Damaged { verdict, id: Some(anchor.id) });
+        }
         let clean = has_data && known == anchor.pending.seq && anchor.closed == Some(files::fingerprint(&sled)?);
         if has_data
             && !clean
-            && let Some(verdict) = recover(dir, &anchor, external)?
+            && let Some(verdict) = recover(dir, &disk, &anchor, external)?
         {
             return Ok(Opened::Damaged { verdict, id: Some(anchor.id) });
         }
@@ -47,11 +53,19 @@ impl Journal {
 
 /// After an unclean stop: lets sled recover a copy, and only if that copy is whole makes it the live one, the original
 /// staying beside it. Gives the verdict that forbids it.
-fn recover(dir: &Path, anchor: &Anchor, external: &[(JournalId, Head)]) -> Result<Option<Verdict>, Error> {
+fn recover(
+    dir: &Path,
+    disk: &Directory,
+    anchor: &Anchor,
+    external: &[(JournalId, Head)],
+) -> Result<Option<Verdict>, Error> {
     let (live, copy) = (dir.join(SLED), dir.join(SLED_OPENING));
+    files::remove_tree(&copy)?;
+    make_room(dir, files::tree_bytes(&live)?, || disk.free_bytes().map_err(on(disk, "measure", "")))?;
     let known = verdict::last_known(anchor, external);
+    let snapshots = Catalogue::read(disk, anchor.id)?.snapshots();
     let verdict = match open_copy(&live, &copy)? {
-        Ok(store) => match verdict::judge(&store, anchor, external) {
+        Ok(store) => match verdict::judge(&store, anchor, external, &snapshots) {
             Judged::Sound(_) | Judged::Unwritten => None,
             Judged::Damaged(verdict) => Some(verdict),
         },
@@ -70,6 +84,16 @@ fn recover(dir: &Path, anchor: &Anchor, external: &[(JournalId, Head)]) -> Resul
     Ok(None)
 }
 
+/// Makes sure that a copy fits before it is begun: half a copy would only make a full disk fuller. What was kept of an
+/// earlier opening goes first, for what followed it was found whole.
+fn make_room(dir: &Path, needed: u64, free: impl Fn() -> Result<u64, Error>) -> Result<(), Error> {
+    if free()? < needed {
+        files::remove_tree(&dir.join(SLED_BEFORE_OPEN))?;
+    }
+    let free = free()?;
+    if free < needed { Err(Error::NoRoom { needed, free }) } else { Ok(()) }
+}
+
 /// Between the two renames of [`recover`] there is no live directory: puts the original back.
 fn undo_interrupted_exchange(dir: &Path) -> Result<(), Error> {
     let (live, data) = (dir.join(SLED), files::data_dir(dir));
@@ -78,4 +102,22 @@ fn undo_interrupted_exchange(dir: &Path) -> Result<(), Error> {
         files::sync_file(dir)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_of_an_earlier_opening_makes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = dir.path().join(SLED_BEFORE_OPEN);
+        std::fs::create_dir(&before).unwrap();
+        make_room(dir.path(), 100, || Ok(100)).unwrap();
+        assert!(before.exists(), "there was room");
+        make_room(dir.path(), 100, || Ok(if before.exists() { 99 } else { 150 })).unwrap();
+        assert!(!before.exists());
+        let refused = make_room(dir.path(), 100, || Ok(40)).unwrap_err();
+        assert!(matches!(refused, Error::NoRoom { needed: 100, free: 40 }), "{refused}");
+    }
 }

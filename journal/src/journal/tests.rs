@@ -132,7 +132,7 @@ fn an_interrupted_creation_is_completed() {
         let dir = tempfile::tempdir().unwrap();
         let id = JournalId([5; 16]);
         let head = frame::encode_genesis(id).1.head;
-        AnchorFile::create(&Directory::open(dir.path()).unwrap(), settled_at(id, head, None)).unwrap();
+        AnchorFile::create(&Directory::open(dir.path()).unwrap(), settled_at(id, head, None, 0)).unwrap();
         if step > 0 {
             let mut store = SledStore::open(&dir.path().join(SLED)).unwrap();
             if step > 1 {

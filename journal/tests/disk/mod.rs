@@ -1,6 +1,6 @@
 //! A disk in memory that loses at a power cut what was not synced: any subset of the 512-byte sectors written since the
-//! last sync of their file, the change of length apart from them, and all changes of names since the last sync of the
-//! directory, or none.
+//! last sync of their file; of a length that changed, the old one, the new one or one between; of the names changed
+//! since the last sync of the directory, any subset, a rename as a whole.
 #![allow(dead_code, reason = "each test target uses a part")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
@@ -19,12 +19,21 @@ struct File {
     dirty: BTreeSet<usize>,
 }
 
+/// A change of names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Renaming {
+    Create(String, u64),
+    Rename(String, String, u64),
+    Remove(String),
+}
+
 /// Names lead to file numbers, so that a rename carries the content along.
 #[derive(Clone, Debug, Default)]
 struct Content {
     files: BTreeMap<u64, File>,
     names: BTreeMap<String, u64>,
     durable_names: BTreeMap<String, u64>,
+    renamings: Vec<Renaming>,
     next: u64,
 }
 
@@ -33,10 +42,19 @@ struct Content {
 pub(crate) enum Unsynced {
     /// A sector of a file.
     Sector(u64, usize),
-    /// A file's length.
-    Length(u64),
-    /// All changes of names since the last sync of the directory.
-    Names,
+    /// A file's length; of several, the one nearest to the new one counts.
+    Length(u64, usize),
+    /// A change of names.
+    Name(Renaming),
+}
+
+/// What a broken disk passes over in silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passed {
+    /// Syncs of files whose names begin so.
+    Of(&'static str),
+    /// Syncs of the directory.
+    OfNames,
 }
 
 /// The disk. Operations that change something are counted; from the one that `stop_at` names on, all calls fail.
@@ -45,7 +63,9 @@ pub(crate) struct MemoryDisk {
     content: RefCell<Content>,
     operations: Cell<u64>,
     stop_at: Cell<Option<u64>>,
-    pub(crate) ignore_syncs_of: Cell<Option<&'static str>>,
+    pub(crate) passed: Cell<Option<Passed>>,
+    /// Of two files synced side by side, the one named first.
+    pub(crate) named_first: Cell<bool>,
 }
 
 impl MemoryDisk {
@@ -65,13 +85,16 @@ impl MemoryDisk {
         let mut found = Vec::new();
         for (number, file) in &content.files {
             found.extend(file.dirty.iter().map(|sector| Unsynced::Sector(*number, *sector)));
-            if file.now.len() != file.durable.len() {
-                found.push(Unsynced::Length(*number));
+            let (old, new) = (file.durable.len(), file.now.len());
+            if old != new {
+                // In the middle of a sector, at the end of one, and the new one.
+                let middle = old.midpoint(new);
+                let lengths = BTreeSet::from([middle, middle / SECTOR * SECTOR, new]);
+                let between = |length: &usize| (old.min(new)..=old.max(new)).contains(length) && *length != old;
+                found.extend(lengths.into_iter().filter(between).map(|length| Unsynced::Length(*number, length)));
             }
         }
-        if content.names != content.durable_names {
-            found.push(Unsynced::Names);
-        }
+        found.extend(content.renamings.iter().cloned().map(Unsynced::Name));
         found
     }
 
@@ -79,13 +102,16 @@ impl MemoryDisk {
     pub(crate) fn after_power_cut(&self, kept: &[Unsynced]) -> Self {
         let mut content = self.content.borrow().clone();
         // Lengths first: a sector is kept at its place only in a file that reaches there.
-        let (lengths, others): (Vec<_>, Vec<_>) = kept.iter().partition(|kept| matches!(kept, Unsynced::Length(_)));
+        let (lengths, others): (Vec<_>, Vec<_>) = kept.iter().partition(|kept| matches!(kept, Unsynced::Length(..)));
         for change in lengths.into_iter().chain(others) {
             match change {
-                Unsynced::Names => content.durable_names = content.names.clone(),
-                Unsynced::Length(number) => {
+                Unsynced::Name(renaming) => renaming.apply(&mut content.durable_names),
+                Unsynced::Length(number, length) => {
                     let file = content.files.get_mut(number).unwrap();
-                    file.durable.resize(file.now.len(), 0);
+                    let (now, durable) = (file.now.len(), file.durable.len());
+                    if length.abs_diff(now) < durable.abs_diff(now) {
+                        file.durable.resize(*length, 0);
+                    }
                 }
                 Unsynced::Sector(number, sector) => {
                     let file = content.files.get_mut(number).unwrap();
@@ -98,6 +124,7 @@ impl MemoryDisk {
             }
         }
         content.names = content.durable_names.clone();
+        content.renamings.clear();
         let named: BTreeSet<u64> = content.names.values().copied().collect();
         content.files.retain(|number, _| named.contains(number));
         for file in content.files.values_mut() {
@@ -116,6 +143,19 @@ impl MemoryDisk {
     }
 }
 
+impl Renaming {
+    fn apply(&self, names: &mut BTreeMap<String, u64>) {
+        match self {
+            Self::Create(name, number) => drop(names.insert(name.clone(), *number)),
+            Self::Rename(from, to, number) => {
+                names.remove(from);
+                names.insert(to.clone(), *number);
+            }
+            Self::Remove(name) => drop(names.remove(name)),
+        }
+    }
+}
+
 impl Content {
     fn number(&self, name: &str) -> io::Result<u64> {
         self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -124,6 +164,11 @@ impl Content {
     fn file(&mut self, name: &str) -> io::Result<&mut File> {
         let number = self.number(name)?;
         Ok(self.files.get_mut(&number).unwrap())
+    }
+
+    fn rename(&mut self, renaming: Renaming) {
+        renaming.apply(&mut self.names);
+        self.renamings.push(renaming);
     }
 }
 
@@ -144,11 +189,12 @@ impl Disk for MemoryDisk {
         self.change(|content| {
             if let Ok(file) = content.file(name) {
                 file.now.clear();
+                file.dirty.clear();
                 return Ok(());
             }
             content.next += 1;
             content.files.insert(content.next, File::default());
-            content.names.insert(name.into(), content.next);
+            content.rename(Renaming::Create(name.into(), content.next));
             Ok(())
         })
     }
@@ -167,16 +213,18 @@ impl Disk for MemoryDisk {
 
     fn set_length(&self, name: &str, length: u64) -> io::Result<()> {
         self.change(|content| {
-            content.file(name)?.now.truncate(usize::try_from(length).unwrap());
+            let file = content.file(name)?;
+            file.now.truncate(usize::try_from(length).unwrap());
+            file.dirty.split_off(&file.now.len().div_ceil(SECTOR));
             Ok(())
         })
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
-        let ignored = self.ignore_syncs_of.get().is_some_and(|prefix| name.starts_with(prefix));
+        let passed = matches!(self.passed.get(), Some(Passed::Of(prefix)) if name.starts_with(prefix));
         self.change(|content| {
             let file = content.file(name)?;
-            if !ignored {
+            if !passed {
                 file.durable = file.now.clone();
                 file.dirty.clear();
             }
@@ -184,11 +232,20 @@ impl Disk for MemoryDisk {
         })
     }
 
+    fn sync_beside(&self, name: &str, beside: &mut dyn FnMut()) -> io::Result<()> {
+        if self.named_first.get() {
+            let synced = self.sync(name);
+            beside();
+            return synced;
+        }
+        beside();
+        self.sync(name)
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.change(|content| {
             let number = content.number(from)?;
-            content.names.remove(from);
-            content.names.insert(to.into(), number);
+            content.rename(Renaming::Rename(from.into(), to.into(), number));
             Ok(())
         })
     }
@@ -196,7 +253,7 @@ impl Disk for MemoryDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         self.change(|content| {
             content.number(name)?;
-            content.names.remove(name);
+            content.rename(Renaming::Remove(name.into()));
             Ok(())
         })
     }
@@ -207,7 +264,10 @@ impl Disk for MemoryDisk {
 
     fn sync_directory(&self) -> io::Result<()> {
         self.change(|content| {
-            content.durable_names = content.names.clone();
+            if self.passed.get() != Some(Passed::OfNames) {
+                content.durable_names = content.names.clone();
+                content.renamings.clear();
+            }
             Ok(())
         })
     }

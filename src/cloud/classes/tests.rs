@@ -1,52 +1,26 @@
 use super::*;
 
-type Documented = (&'static str, u16, ErrorClass, &'static [&'static str]);
+/// The vendor's metadata, reduced (its source stands in it): `actions.NAME.errors.STATUS` is a list of `[code, message]`.
+const METADATA: &str = include_str!("../../../tests/fixtures/vendor-metadata.json");
 
-/// The error codes of the vendor's metadata of 2024-07 (aliyun-api.md, META24), action by action, each with the class
-/// that a reading of its message gives.
-#[rustfmt::skip]
-const METADATA: &[Documented] = &[
-    (CREATE_FORWARD_ENTRY, 400, ErrorClass::Conflict, &["IncorretForwardEntryStatus", "IncorrectStatus.ForwardEntry", "TaskConflict"]),
-    (CREATE_FORWARD_ENTRY, 400, ErrorClass::Duplicate, &["DuplicatedParam.InternalPort", "DuplicatedParam.ExternalPort", "OperationUnsupported.ForwardEntry", "ForwardEntry.Duplicated", "Duplicated.DestinationPort"]),
-    (CREATE_FORWARD_ENTRY, 400, ErrorClass::Malformed, &["UnsupportedFeature.PrivateLinkEnabled", "UnsupportedFeature.PortSegment", "ExclusiveParam.%sAnd%s", "OperationFailed.AnyPortConfig", "Forbidden.IpHasBeenUsedInSnat", "InvalidExternalIp.Malformed", "InvalidInternalIp.Malformed", "InvalidExternalPort.Malformed", "InvalidInternalPort.Malformed", "Forbidden.DestnationIpOutOfVpcCIDR", "Forbidden.DestinationIpOutOfVswitchCIDR", "InvalidProtocal.ValueNotSupported", "Forbidden.ExternalIp.UsedInSnatTable", "Forbindden", "Forbidden.InternalIpOutOfVpcCIDR", "MissingParameter", "AnyPort.PortMustBeZero", "InvalidParameter.Name.Malformed", "OperationFailed.DnatPortRangeLimit"]),
-    (CREATE_FORWARD_ENTRY, 400, ErrorClass::Quota, &["QuotaExceeded.ForwardEntry", "QuotaExceeded.ForwardEntrySessionManytoOne"]),
-    (CREATE_FORWARD_ENTRY, 400, ErrorClass::RetryLater, &["InvalidIp.NotInNatgw", "IncorrectStatus.NatIp", "Invalid.natgwNotExist", "OperationUnsupported.EipInBinding", "IncorrectStatus.NATGW"]),
-    (CREATE_FORWARD_ENTRY, 404, ErrorClass::Gone, &["InvalidForwardTableId.NotFound"]),
-    (CREATE_FORWARD_ENTRY, 404, ErrorClass::Malformed, &["InvalidRegionId.NotFound"]),
-    (CREATE_FORWARD_ENTRY, 404, ErrorClass::RetryLater, &["ResourceNotFound.NatIp", "InvalidExternalIp.NotFound"]),
-    (CREATE_FORWARD_ENTRY, 500, ErrorClass::Unknown, &["System.Error", "InternalError"]),
-    (DELETE_FORWARD_ENTRY, 400, ErrorClass::Conflict, &["IncorretForwardEntryStatus", "IncorrectStatus.ForwardEntry"]),
-    (DELETE_FORWARD_ENTRY, 400, ErrorClass::Malformed, &["MissingParameter"]),
-    (DELETE_FORWARD_ENTRY, 400, ErrorClass::RetryLater, &["IncorrectStatus.NATGW"]),
-    (DELETE_FORWARD_ENTRY, 404, ErrorClass::Gone, &["InvalidForwardEntryId.NotFound", "InvalidForwardTableId.NotFound", "ResourceNotFound.ForwardEntry"]),
-    (DELETE_FORWARD_ENTRY, 404, ErrorClass::Malformed, &["InvalidRegionId.NotFound"]),
-    (DESCRIBE_FORWARD_TABLE_ENTRIES, 400, ErrorClass::Conflict, &["IncorretForwardEntryStatus"]),
-    (DESCRIBE_FORWARD_TABLE_ENTRIES, 400, ErrorClass::Malformed, &["DESCRIBE_FORWARD_PARAM_INVALID"]),
-    (DESCRIBE_FORWARD_TABLE_ENTRIES, 404, ErrorClass::Gone, &["InvalidForwardTableId.NotFound"]),
-    (DESCRIBE_FORWARD_TABLE_ENTRIES, 404, ErrorClass::Malformed, &["InvalidRegionId.NotFound"]),
-    (DESCRIBE_NAT_GATEWAYS, 404, ErrorClass::Malformed, &["InvalidRegionId.NotFound"]),
-    (DESCRIBE_NAT_GATEWAYS, 500, ErrorClass::Unknown, &["InternalError"]),
-    (DESCRIBE_EIP_ADDRESSES, 400, ErrorClass::Denied, &["InvalidAliuid"]),
-    (DESCRIBE_EIP_ADDRESSES, 400, ErrorClass::Malformed, &["InvalidIAssociatedInstanceType.ValueNotSupported", "InvalidChargeType.ValueNotSupported", "InvalidResourceGroupId", "InstanceType.Invalid", "InstanceIdLength.Exceed", "InvalidTagKey", "InvalidTagValue", "OperationUnsupported.ResourceGroupId", "IellgalParameter.OwnerAccount"]),
-    (DESCRIBE_EIP_ADDRESSES, 404, ErrorClass::Malformed, &["InvalidFilterValue", "Forbidden.RegionNotFound", "InvalidFilterKey.NotFound", "InvalidLockReason.NotFound"]),
-    (DESCRIBE_ROUTE_TABLE_LIST, 400, ErrorClass::Malformed, &["InvalidTagKey", "InvalidTagValue", "IellgalParameter.OwnerAccount"]),
-    (DESCRIBE_ROUTE_TABLE_LIST, 403, ErrorClass::Denied, &["Forbbiden", "Abs.Forbidden"]),
-    (DESCRIBE_ROUTE_TABLE_LIST, 403, ErrorClass::Malformed, &["Abs.InvalidPayType", "Abs.InstanceNotExist", "Abs.InvalidPayPeriod"]),
-    (DESCRIBE_ROUTE_ENTRY_LIST, 400, ErrorClass::Malformed, &["IllegalParam.RouteEntryType", "MissingParam.context", "MissingParam.aliUid", "MissingParam.bid", "IllegalParam.IpVersion", "OperationFailed.FilterParamUnderWrongRouteType", "IllegalParam.NextToken", "InvalidNextHop.NotFound", "OperationDenied.UseGatewayRouteEntryQueryInterface"]),
-    (DESCRIBE_ROUTE_ENTRY_LIST, 400, ErrorClass::RetryLater, &["InvalidRouteTable.NotFound", "IllegalParam.NextTokenExpired", "OperationFailed.QueryCenEntry"]),
-    (DESCRIBE_NETWORK_INTERFACES, 400, ErrorClass::Denied, &["Forbidden.RegionId"]),
-    (DESCRIBE_NETWORK_INTERFACES, 400, ErrorClass::Malformed, &["MissingParameter", "UnsupportedParameter", "InvalidParameter", "InvalidInstanceID.Malformed", "InvalidOperation.InvalidEcsState", "InvalidOperation.InvalidEniState", "InvalidOperation.DetachPrimaryEniNotAllowed", "InvalidRegionId.MalFormed"]),
-    (DESCRIBE_NETWORK_INTERFACES, 403, ErrorClass::Denied, &["InvalidUserType.NotSupported", "Abs.InvalidAccount.NotFound", "Forbidden.NotSupportRAM", "Forbidden.SubUser", "Forbidden.RegionId"]),
-    (DESCRIBE_NETWORK_INTERFACES, 403, ErrorClass::Malformed, &["InvalidParameter", "MaxEniCountExceeded", "EniPerInstanceLimitExceeded", "InvalidOperation.AvailabilityZoneMismatch", "InvalidOperation.VpcMismatch", "SecurityGroupInstanceLimitExceed", "InvalidSecurityGroupId.NotVpc", "InvalidOperation.InvalidEniType", "InvalidVpc.Empty", "InvalidOperation.InvalidEniPageNumber", "InvalidVpc.Indeterminacy"]),
-    (DESCRIBE_NETWORK_INTERFACES, 404, ErrorClass::Malformed, &["InvalidEcsId.NotFound", "InvalidEniId.NotFound", "InvalidVSwitchId.NotFound", "InvalidSecurityGroupId.NotFound"]),
-];
+/// Every documented error: action, status, code, message.
+fn documented() -> Vec<(&'static str, u16, String, String)> {
+    let metadata: serde_json::Value = serde_json::from_str(METADATA).unwrap();
+    let mut all = Vec::new();
+    for action in ACTIONS {
+        for (status, errors) in metadata["actions"][action]["errors"].as_object().unwrap() {
+            for error in errors.as_array().unwrap() {
+                let [code, message] = [0, 1].map(|part| error[part].as_str().unwrap().to_owned());
+                all.push((action, status.parse().unwrap(), code, message));
+            }
+        }
+    }
+    all
+}
 
 /// Codes that the metadata does not list and that were met live, in the pages of the gateway, or in the vendor's tools.
 const MET_ELSEWHERE: &[(u16, ErrorClass, &[&str])] = &[
     (409, ErrorClass::Conflict, &["OperationConflict"]),
-    (400, ErrorClass::Quota, &["QuotaExceeded"]),
-    (400, ErrorClass::Duplicate, &["IdempotentParameterMismatch"]),
-    (400, ErrorClass::RetryNow, &["LastTokenProcessing", "OperationFailed.LastTokenProcessing"]),
     (
         400,
         ErrorClass::Throttled { after_ms: None },
@@ -59,50 +33,81 @@ const MET_ELSEWHERE: &[(u16, ErrorClass, &[&str])] = &[
     ),
     (404, ErrorClass::Denied, &["InvalidAccessKeyId.NotFound"]),
     (403, ErrorClass::Denied, &["Forbidden.RAM", "SignatureDoesNotMatch", "InvalidSecurityToken.Expired"]),
-    (
-        400,
-        ErrorClass::Malformed,
-        &["MissingRegionId", "InvalidTimeStamp.Format", "IllegalTimestamp", "DryRunOperation"],
-    ),
+    (400, ErrorClass::Malformed, &["MissingRegionId", "InvalidTimeStamp.Format", "IllegalTimestamp"]),
     (403, ErrorClass::Malformed, &["InvalidAction", "UnsupportedHTTPMethod"]),
     (404, ErrorClass::Malformed, &["InvalidProduct.NotFound", "InvalidApi.NotFound", "InvalidProtocol.NeedSsl"]),
     (400, ErrorClass::Unknown, &["SignatureNonceUsed", "IdempotentFailed", "UnknownError"]),
     (503, ErrorClass::Unknown, &["ServiceUnavailable"]),
 ];
 
-const ALL: [&str; 8] = [
-    CREATE_FORWARD_ENTRY,
-    DELETE_FORWARD_ENTRY,
-    DESCRIBE_FORWARD_TABLE_ENTRIES,
-    DESCRIBE_NAT_GATEWAYS,
-    DESCRIBE_EIP_ADDRESSES,
-    DESCRIBE_ROUTE_TABLE_LIST,
-    DESCRIBE_ROUTE_ENTRY_LIST,
-    DESCRIBE_NETWORK_INTERFACES,
-];
+#[test]
+fn every_documented_code_has_a_row_of_its_own_action_and_status() {
+    let all = documented();
+    assert_eq!(all.len(), 117, "the metadata was read");
+    for (action, status, code, _) in &all {
+        let of = |row: &&Row| row.actions.contains(action) && row.codes.contains(&code.as_str());
+        let rows: Vec<_> = TABLE.iter().filter(of).filter(|row| row.status == *status).collect();
+        assert!(!rows.is_empty(), "{action} {status} {code}");
+        let expected = if is_mutating(action) && *status >= 500 { ErrorClass::Unknown } else { rows[0].class };
+        assert_eq!(class_of(action, *status, code, "some words"), expected, "{action} {status} {code}");
+        assert!(is_named(action, code));
+    }
+}
 
-fn named(code: &str) -> bool {
-    EXACT.iter().any(|(_, codes)| codes.contains(&code))
-        || BY_PREFIX.iter().any(|(_, prefixes)| prefixes.iter().any(|prefix| code.starts_with(prefix)))
-        || code.contains("Throttling")
+/// What a reading of the code alone says of some: the table must not say otherwise, whoever wrote it.
+#[test]
+fn codes_that_speak_for_themselves_have_the_class_that_they_speak_of() {
+    let all = documented();
+    let class = |action: &str, status: u16, code: &str| class_of(action, status, code, "some words");
+    let mut seen = std::collections::BTreeSet::new();
+    for (action, status, code, _) in all.iter().filter(|(action, status, ..)| !is_mutating(action) || *status < 500) {
+        let of_entries = is_mutating(action) || *action == DESCRIBE_FORWARD_TABLE_ENTRIES;
+        let expected = match code.as_str() {
+            code if code.starts_with("QuotaExceeded") => ErrorClass::Quota,
+            code if code.contains("Duplicate") => ErrorClass::Duplicate,
+            code if code.ends_with("ForwardTableId.NotFound") || code.ends_with("ForwardEntryId.NotFound") => {
+                ErrorClass::Gone
+            }
+            code if code.contains("TaskConflict") || (code.contains("orre") && code.contains("ForwardEntry")) => {
+                ErrorClass::Conflict
+            }
+            code if code.ends_with("Malformed") || code.starts_with("Missing") || code.contains("CIDR") => {
+                ErrorClass::Malformed
+            }
+            code if code.starts_with("IncorrectStatus.") => ErrorClass::RetryLater,
+            code if code.starts_with("InternalError") => ErrorClass::Unknown,
+            _ => continue,
+        };
+        assert_eq!(class(action, *status, code), expected, "{action} {status} {code}");
+        assert!(expected != ErrorClass::Gone || of_entries);
+        seen.insert(expected);
+    }
+    assert_eq!(seen.len(), 7, "{seen:?}");
 }
 
 #[test]
-fn every_documented_code_has_its_class() {
-    for (action, status, class, codes) in METADATA {
-        for code in *codes {
-            assert_eq!(class_of(action, *status, code, "some words"), *class, "{action} {status} {code}");
-            assert!(named(code), "{code} is documented, so the table must name it");
-        }
-    }
-    for action in ALL {
+fn what_was_met_elsewhere_has_its_class_for_every_action_that_can_meet_it() {
+    for action in ACTIONS {
         for (status, class, codes) in MET_ELSEWHERE {
             for code in *codes {
                 assert_eq!(class_of(action, *status, code, "some words"), *class, "{action} {status} {code}");
-                assert!(named(code), "{code} is documented, so the table must name it");
+                assert!(is_named(action, code), "{code} is documented, so the table must name it");
             }
         }
     }
+    for action in CHANGES {
+        for (class, code) in [
+            (ErrorClass::Duplicate, "IdempotentParameterMismatch"),
+            (ErrorClass::RetryNow, "LastTokenProcessing"),
+            (ErrorClass::RetryNow, "OperationFailed.LastTokenProcessing"),
+        ] {
+            for status in [400, 403, 409] {
+                assert_eq!(class_of(action, status, code, ""), class, "{action} {status} {code}");
+            }
+        }
+    }
+    assert_eq!(class_of(CREATE_FORWARD_ENTRY, 400, "QuotaExceeded", ""), ErrorClass::Quota);
+    assert_eq!(class_of(CREATE_FORWARD_ENTRY, 400, "DryRunOperation", ""), ErrorClass::Malformed);
 }
 
 #[test]
@@ -135,7 +140,7 @@ fn a_failed_server_says_nothing_about_a_change() {
 
 #[test]
 fn what_no_row_names_proves_nothing() {
-    for action in ALL {
+    for action in ACTIONS {
         for (status, code) in [(400, "Novel.Code"), (404, "NotFound"), (404, "Novel.NotFound"), (404, ""), (302, "")] {
             assert_eq!(class_of(action, status, code, "is not exist"), ErrorClass::Unknown, "{action} {status} {code}");
         }
@@ -143,20 +148,28 @@ fn what_no_row_names_proves_nothing() {
 }
 
 #[test]
-fn only_an_entry_or_a_table_can_be_gone() {
-    let gone: Vec<_> =
-        EXACT.iter().filter(|(class, _)| *class == ErrorClass::Gone).flat_map(|(_, codes)| *codes).collect();
+fn only_an_entry_or_a_table_can_be_gone_and_only_to_who_names_one() {
+    let all: Vec<_> = TABLE.iter().filter(|row| row.class == ErrorClass::Gone).collect();
+    let codes: std::collections::BTreeSet<_> = all.iter().flat_map(|row| row.codes).collect();
     assert_eq!(
-        gone,
-        [&"InvalidForwardEntryId.NotFound", &"ResourceNotFound.ForwardEntry", &"InvalidForwardTableId.NotFound"]
+        codes.into_iter().collect::<Vec<_>>(),
+        [&"InvalidForwardEntryId.NotFound", &"InvalidForwardTableId.NotFound", &"ResourceNotFound.ForwardEntry"]
     );
+    for action in ACTIONS.into_iter().filter(|action| !is_mutating(action) && *action != DESCRIBE_FORWARD_TABLE_ENTRIES)
+    {
+        assert_eq!(class_of(action, 404, "InvalidForwardTableId.NotFound", ""), ErrorClass::Unknown, "{action}");
+    }
 }
 
 #[test]
-fn no_code_stands_in_two_rows() {
-    let mut codes: Vec<_> = EXACT.iter().flat_map(|(_, codes)| *codes).collect();
-    let all = codes.len();
-    codes.sort_unstable();
-    codes.dedup();
-    assert_eq!(codes.len(), all);
+fn one_action_s_code_means_one_thing_whatever_the_status() {
+    for action in ACTIONS {
+        let mut classes = std::collections::BTreeMap::new();
+        for row in TABLE.iter().filter(|row| row.actions.contains(&action)) {
+            for code in row.codes {
+                let class = *classes.entry(code).or_insert(row.class);
+                assert_eq!(class, row.class, "{action} {code}");
+            }
+        }
+    }
 }

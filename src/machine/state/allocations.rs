@@ -90,6 +90,7 @@ impl State {
             items,
             phase: Phase::Live,
             claim,
+            claimed: claimed.then_some(self.seq),
             claim_uid: strange.map(|strange| (strange.uid.clone(), self.seq)),
             claim_deleting: false,
             revision: self.seq,
@@ -178,7 +179,7 @@ impl State {
         if matches!(allocation.phase, Phase::Releasing { .. }) {
             return Err("the allocation is being released already");
         }
-        let unsent = !allocation.is_claimed();
+        let unsent = !allocation.may_have_sent();
         allocation.phase = Phase::Releasing { since: seq, reason };
         self.end_reservation(id);
         self.homeless.remove(&id);
@@ -192,7 +193,7 @@ impl State {
         if allocation.phase != Phase::Live {
             return Err("the allocation is not live");
         }
-        let unsent = !allocation.is_claimed();
+        let unsent = !allocation.may_have_sent();
         allocation.phase = Phase::Rebinding { since: seq };
         self.settle_unsent(id, unsent);
         Ok(())
@@ -287,7 +288,7 @@ impl State {
         let added = body.added.iter().map(|item| self.new_item(item, Origin::Decided)).collect::<Option<Vec<_>>>();
         let added = added.ok_or("an item's protocol is unknown")?;
         let allocation = self.allocations.get_mut(&id).ok_or("the allocation is not known")?;
-        let sent = allocation.is_claimed();
+        let sent = allocation.may_have_sent();
         let mut gone = Vec::new();
         for item in &mut allocation.items {
             let named = |(internal, protocol): &(u16, u8)| {

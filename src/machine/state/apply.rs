@@ -167,8 +167,8 @@ impl State {
     /// What this journal knew is not what became of it: others decided meanwhile. Only the frame stays; everything else
     /// is read anew and rebuilt from claims and entries (design.md §6).
     fn rebased(&mut self, anew: bool) {
-        self.rebuilding = true;
         if !anew {
+            self.rebuilding = true;
             return;
         }
         let before = std::mem::take(self);
@@ -193,7 +193,7 @@ impl State {
         for id in std::mem::take(&mut self.unsettled) {
             let seq = self.seq;
             if let Some(allocation) = self.allocations.get_mut(&id) {
-                let sent = allocation.is_claimed();
+                let sent = allocation.may_have_sent();
                 for item in &mut allocation.items {
                     if sent && item.entry == Entry::Planned {
                         item.touched = true;

@@ -67,10 +67,13 @@ impl State {
         if seen.terminal || (seen.terminating_grace_ms.is_some() && seen.containers_terminated) {
             pod.ended = pod.ended.or(Some(ReleaseReason::PodEnded));
         }
+        // Only a cluster that was put back to a backup shows a pod that neither ended nor goes, and did before.
         if let (None, Some(due)) = (seen.terminating_grace_ms, pod.grace_ends_ms) {
-            // Only a cluster that was put back to a backup shows that: the pod was never asked to go.
             self.timers.remove(&(due, Timer::Grace(uid.clone())));
-            (pod.grace_ends_ms, pod.ended) = (None, seen.terminal.then_some(ReleaseReason::PodEnded));
+            pod.grace_ends_ms = None;
+        }
+        if seen.terminating_grace_ms.is_none() && !seen.terminal {
+            pod.ended = None;
         }
         if let (Some(grace), None) = (seen.terminating_grace_ms, pod.grace_ends_ms) {
             let due = self.machine_ms.saturating_add(grace);

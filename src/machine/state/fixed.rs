@@ -68,7 +68,7 @@ impl State {
         if !matches!(allocation.phase, Phase::Live | Phase::Rebinding { .. }) {
             return Err("the allocation is not live");
         }
-        let unsent = !allocation.is_claimed();
+        let unsent = !allocation.may_have_sent();
         allocation.phase = Phase::Reserved { since: seq };
         allocation.absent_since_wall_ms = Some(body.absent_since_wall_ms);
         allocation.claim_revision = seq;
@@ -128,7 +128,7 @@ impl State {
         if !allocation.fixed || allocation.is_succeeded() || matches!(allocation.phase, Phase::Releasing { .. }) {
             return Err("the allocation is not one that can move");
         }
-        let unsent = !allocation.is_claimed();
+        let unsent = !allocation.may_have_sent();
         allocation.phase = Phase::Releasing { since: seq, reason: ReleaseReason::Moved };
         allocation.moved = true;
         let pod = allocation.pod.clone();

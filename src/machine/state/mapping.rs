@@ -21,6 +21,8 @@ pub struct Allocation {
     pub(crate) items: Vec<Item>,
     pub(crate) phase: Phase,
     pub(crate) claim: Claim,
+    /// The last content that was in a claim, whatever became of the claim: creations of it may have been sent.
+    pub(crate) claimed: Option<u64>,
     /// UID of the PodDNAT, and the event that told it.
     pub(crate) claim_uid: Option<(Box<str>, u64)>,
     /// Somebody asked the API server to delete the claim.
@@ -227,9 +229,14 @@ impl Allocation {
         self.items.iter().all(|item| item.entry == Entry::Gone)
     }
 
-    /// Its claim was written as its mapping is: creations may have been sent.
+    /// Its claim says what its mapping is: creations may be sent.
     pub(crate) fn is_claimed(&self) -> bool {
         matches!(self.claim, Claim::Written(written) if written >= self.revision)
+    }
+
+    /// Its mapping was in a claim once, whatever became of that: creations may have been sent.
+    pub(crate) fn may_have_sent(&self) -> bool {
+        self.claimed.is_some_and(|content| content >= self.revision)
     }
 
     /// Its name and its claim are another allocation's: it only goes.

@@ -16,6 +16,7 @@ impl State {
         let id = AllocationId::from(body.allocation);
         if let Some(allocation) = self.allocations.get_mut(&id) {
             allocation.claim = Claim::Written(body.revision);
+            allocation.claimed = Some(body.revision);
             allocation.claim_uid = Some((body.uid.as_str().into(), self.seq));
         }
         self.refresh_allocation(id);

@@ -245,13 +245,13 @@ impl State {
         let forgetful = self.forgetful;
         let table = self.tables.or_default(id.clone());
         table.open = true;
+        // Also where the term began without knowing the table.
+        table.watch_until_ms = table.watch_until_ms.max(watch_until_ms);
         if forgetful && !std::mem::replace(&mut table.rested, true) {
             // What is free may have been somebody's until a moment ago.
             table.rests_ms = Some(due);
-            table.watch_until_ms = table.watch_until_ms.max(watch_until_ms);
             self.timers.insert((due, Timer::Rest(id.clone())));
         }
-        let table = self.tables.or_default(id.clone());
         let strays = table.entries.iter().filter(|(_, listed)| matches!(listed, Listed::Stray(_)));
         let subjects: Vec<_> = strays.map(|(entry, _)| Subject::Stray(id.clone(), entry.clone())).collect();
         self.worklist.extend(subjects);

@@ -1,21 +1,19 @@
 //! From the wire's parameters to the model's requests. Pure.
 //!
-//! A documented parameter that is not implemented is refused by name: an ignored filter would show more than was asked
-//! for, and nobody would notice.
+//! Every parameter is judged by its declaration first. None is ignored: a filter that the model does not know by itself
+//! goes along by its name.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use super::gateway::{missing, own_parameters};
+use super::declared;
+use super::gateway::own_parameters;
 use crate::machine::identity::{EniId, EntryId, GatewayId, TableId, VSwitchId, ZoneId};
-use crate::sandbox::vpc::{EntryFilter, IpProtocol, NewEntry, PageSpec, PartSpec, Ports, Refusal, Request};
+use crate::sandbox::vpc::{EntryFilter, Filters, IpProtocol, NewEntry, PageSpec, PartSpec, Ports, Refusal, Request};
 
-/// Parameters that exist on every action and mean nothing here (aliyun-api.md §1).
-const HIDDEN: [&str; 4] = ["OwnerId", "OwnerAccount", "ResourceOwnerId", "ResourceOwnerAccount"];
-
-/// AssociatedInstanceType (aliyun-api.md §1.6).
-const INSTANCE_TYPES: [&str; 6] = ["EcsInstance", "SlbInstance", "Nat", "HaVip", "NetworkInterface", "IpAddress"];
+/// Characters of AssociatedInstanceId.
+const INSTANCE_ID_MAX: usize = 128;
 
 /// The product that has this API version.
 pub(super) fn product(version: &str) -> Option<&'static str> {
@@ -46,23 +44,21 @@ pub(super) fn is_known(action: &str) -> bool {
     product_of(action).is_some()
 }
 
-/// A parameter that is documented, or might be, and is not implemented here.
-pub(super) fn unsupported(name: &str) -> Refusal {
-    let message = format!("The parameter {name} is not supported by the simulated cloud.");
-    Refusal::new(400, "UnsupportedParameter", message)
-}
-
 /// Decodes a request whose action is known.
 pub(super) fn request(region: &str, parameters: &BTreeMap<String, String>) -> Result<Request, Refusal> {
     let action = parameters.get("Action").map(String::as_str).unwrap_or_default();
-    let mut wire = Wire(own_parameters(parameters.clone()));
-    let asked = wire.take("RegionId").ok_or_else(|| missing("RegionId"))?;
-    if asked != region {
+    let own = own_parameters(parameters.clone());
+    declared::check(action, &own)?;
+    let mut wire = Wire(own);
+    if wire.take("RegionId").as_deref() != Some(region) {
         let message = "The specified RegionId does not exist in our records.";
         return Err(Refusal::new(404, "InvalidRegionId.NotFound", message));
     }
-    for name in HIDDEN {
+    for name in declared::HIDDEN {
         wire.take(name);
+    }
+    if action.starts_with("Describe") && wire.flag("DryRun")? {
+        return Err(Refusal::dry_run());
     }
     let request = match action {
         "CreateForwardEntry" => create(&mut wire)?,
@@ -78,23 +74,19 @@ pub(super) fn request(region: &str, parameters: &BTreeMap<String, String>) -> Re
             vpc: wire.take("VpcId"),
             route_table: wire.take("RouteTableId"),
             page: wire.page()?,
+            more: wire.rest(),
         },
         "DescribeRouteEntryList" => Request::DescribeRouteEntryList {
-            route_table: wire.take("RouteTableId").ok_or_else(|| missing("RouteTableId"))?,
+            route_table: wire.mandatory("RouteTableId")?,
             destination: wire.take("DestinationCidrBlock"),
             hop_type: wire.take("NextHopType"),
             part: wire.part("MaxResult")?,
+            more: wire.rest(),
         },
-        "DescribeNetworkInterfaces" => Request::DescribeNetworkInterfaces {
-            vpc: wire.take("VpcId"),
-            vswitch: wire.take("VSwitchId").map(VSwitchId::new),
-            addresses: wire.list("PrivateIpAddress")?,
-            interfaces: wire.list::<String>("NetworkInterfaceId")?.into_iter().map(EniId::new).collect(),
-            part: wire.part("MaxResults")?,
-        },
-        _ => return Err(unsupported("Action")),
+        "DescribeNetworkInterfaces" => interfaces(&mut wire)?,
+        _ => return Err(declared::unsupported("Action")),
     };
-    wire.exhausted().map(|()| request)
+    Ok(request)
 }
 
 fn create(wire: &mut Wire) -> Result<Request, Refusal> {
@@ -136,42 +128,52 @@ fn entries(wire: &mut Wire) -> Result<Request, Refusal> {
 }
 
 fn gateways(wire: &mut Wire) -> Result<Request, Refusal> {
-    // Every gateway of the model is one of these, so that the filter passes all or nothing.
-    for (name, ours) in [("NetworkType", "internet"), ("NatType", "Enhanced")] {
-        if wire.take(name).is_some_and(|asked| asked != ours) {
-            return Err(unsupported(name));
-        }
-    }
     Ok(Request::DescribeNatGateways {
         vpc: wire.take("VpcId"),
         gateway: wire.take("NatGatewayId").map(GatewayId::new),
         zone: wire.take("ZoneId").map(ZoneId::new),
         page: wire.page()?,
+        more: wire.rest(),
     })
 }
 
 fn eips(wire: &mut Wire) -> Result<Request, Refusal> {
-    let kind = wire.take("AssociatedInstanceType");
-    if kind.as_deref().is_some_and(|kind| !INSTANCE_TYPES.contains(&kind)) {
-        let message = "The specified value of AssociatedInstanceType is not supported.";
-        return Err(Refusal::new(400, "InvalidIAssociatedInstanceType.ValueNotSupported", message));
+    let instance = wire.take("AssociatedInstanceId");
+    if instance.as_ref().is_some_and(|id| id.chars().count() > INSTANCE_ID_MAX) {
+        return Err(Refusal::new(400, "InstanceIdLength.Exceed", "InstanceId length is exceed"));
     }
-    // Only NAT gateways have EIPs here: a type without an instance, or an instance of another type, is not modelled.
-    let gateway = match (kind.as_deref(), wire.take("AssociatedInstanceId")) {
-        (Some("Nat"), Some(gateway)) => Some(GatewayId::new(gateway)),
-        (None, None) => None,
-        (Some(_), None) | (_, Some(_)) => return Err(unsupported("AssociatedInstanceType")),
-    };
+    if instance.is_some() && !wire.0.contains_key("AssociatedInstanceType") {
+        return Err(Refusal::new(400, "InstanceType.Invalid", "InstanceType is not null"));
+    }
     let values = |wire: &mut Wire, name| {
         let text = wire.take(name).unwrap_or_default();
         text.split(',').filter(|value| !value.is_empty()).map(str::to_owned).collect::<Vec<_>>()
     };
     let addresses = values(wire, "EipAddress").iter().map(|address| address.parse::<Ipv4Addr>()).collect();
     Ok(Request::DescribeEipAddresses {
-        gateway,
+        gateway: instance.map(GatewayId::new),
         addresses: Result::map_err(addresses, |_| Refusal::parameter("EipAddress"))?,
         allocations: values(wire, "AllocationId"),
         page: wire.page()?,
+        more: wire.rest(),
+    })
+}
+
+fn interfaces(wire: &mut Wire) -> Result<Request, Refusal> {
+    let instance = wire.0.get("InstanceId").is_some_and(|id| !id.is_empty() && !id.starts_with("i-"));
+    if instance {
+        return Err(Refusal::new(400, "InvalidInstanceID.Malformed", "The specified InstanceId is not valid."));
+    }
+    // Pages are looked at only where nothing asks for parts (aliyun-api.md §1.9).
+    let (page, part) = (wire.page()?, wire.part("MaxResults")?);
+    let by_part = part.max.is_some() || part.next.is_some();
+    Ok(Request::DescribeNetworkInterfaces {
+        vpc: wire.take("VpcId"),
+        vswitch: wire.take("VSwitchId").map(VSwitchId::new),
+        addresses: wire.list("PrivateIpAddress")?,
+        interfaces: wire.list::<String>("NetworkInterfaceId")?.into_iter().map(EniId::new).collect(),
+        part: if by_part { part } else { PartSpec::of_page(page) },
+        more: wire.rest(),
     })
 }
 
@@ -188,7 +190,7 @@ impl Wire {
         self.0.remove(name)
     }
 
-    /// A parameter whose absence VPC itself sees.
+    /// A parameter whose absence its declaration has refused already.
     fn mandatory(&mut self, name: &str) -> Result<String, Refusal> {
         self.take(name).ok_or_else(Refusal::parameter_missing)
     }
@@ -212,7 +214,9 @@ impl Wire {
     }
 
     fn part(&mut self, max: &str) -> Result<PartSpec, Refusal> {
-        Ok(PartSpec { max: self.parsed(max)?, next: self.take("NextToken") })
+        // What is below the least counts as the least.
+        let max = self.parsed::<i64>(max)?.map(|max| u32::try_from(max.max(0)).unwrap_or(u32::MAX));
+        Ok(PartSpec { max, next: self.take("NextToken") })
     }
 
     /// `Name.1`, `Name.2` and so on, without a gap.
@@ -224,7 +228,10 @@ impl Wire {
         Ok(values)
     }
 
-    fn exhausted(&self) -> Result<(), Refusal> {
-        self.0.keys().next().map_or(Ok(()), |name| Err(unsupported(name)))
+    /// What nobody has read: filters by what an answer shows.
+    fn rest(&mut self) -> Filters {
+        let mut rest = std::mem::take(&mut self.0);
+        rest.retain(|_, value| !value.is_empty());
+        rest
     }
 }

@@ -4,8 +4,9 @@
 use serde_json::{Value, json};
 
 use crate::sandbox::vpc::{
-    Answer, GatewayStatus, Hop, Interface, Numbered, PageSpec, Part, Refusal, Request, Route, RouteTable, ShownEip,
-    ShownEntry, ShownGateway, ShownIp, World,
+    Answer, GatewayStatus, Hop, Interface, Numbered, PageSpec, Part, RESOURCE_GROUP, ROUTER, Refusal, Request, Route,
+    RouteTable, SECURITY_GROUP, ShownEip, ShownEntry, ShownGateway, ShownIp, World, gateway_name, instance_of,
+    route_id, route_table_name,
 };
 
 /// The day on which everything was made.
@@ -68,7 +69,7 @@ fn continued<T>(part: Part<T>, names: [&str; 2], item: &dyn Fn(T) -> Value) -> V
     json!({ "NextToken": part.next.unwrap_or_default(), outer: { inner: items } })
 }
 
-fn set(body: &mut Value, name: &str, value: Value) {
+pub(super) fn set(body: &mut Value, name: &str, value: Value) {
     if let Value::Object(fields) = body {
         fields.insert(name.to_owned(), value);
     }
@@ -102,7 +103,7 @@ fn gateway(world: &World, shown: ShownGateway) -> Value {
             "UsingStatus": ip.using_status(),
         })
     };
-    let name = shown.id.as_str().trim_start_matches("ngw-").to_owned();
+    let name = gateway_name(shown.id.as_str()).to_owned();
     json!({
         "NatGatewayId": shown.id.as_str(),
         "Name": name,
@@ -119,7 +120,7 @@ fn gateway(world: &World, shown: ShownGateway) -> Value {
         "AutoPay": false,
         "InstanceChargeType": "PostPaid",
         "InternetChargeType": "PayByLcu",
-        "ResourceGroupId": "rg-sandbox",
+        "ResourceGroupId": RESOURCE_GROUP,
         "DeletionProtection": shown.status == GatewayStatus::Available,
         "EcsMetricEnabled": true,
         "IcmpReplyEnabled": true,
@@ -173,7 +174,7 @@ fn eip(world: &World, shown: ShownEip) -> Value {
         "ExpiredTime": "",
         "ChargeType": "PostPaid",
         "InternetChargeType": "PayByTraffic",
-        "ResourceGroupId": "rg-sandbox",
+        "ResourceGroupId": RESOURCE_GROUP,
         "SegmentInstanceId": "",
         "PublicIpAddressPoolId": "",
         "DeletionProtection": false,
@@ -192,10 +193,10 @@ fn route_table(world: &World, table: RouteTable) -> Value {
     let vswitches: Vec<&str> = table.vswitches.iter().map(|vswitch| vswitch.as_str()).collect();
     json!({
         "RouteTableId": table.id,
-        "RouteTableName": table.id.trim_start_matches("vtb-"),
+        "RouteTableName": route_table_name(&table.id),
         "RouteTableType": if table.system { "System" } else { "Custom" },
         "VpcId": world.vpc,
-        "RouterId": "vrt-sandbox",
+        "RouterId": ROUTER,
         "RouterType": "VRouter",
         "Status": "Available",
         "AssociateType": "VSwitch",
@@ -205,7 +206,7 @@ fn route_table(world: &World, table: RouteTable) -> Value {
         "CreationTime": MADE,
         "OwnerId": 1,
         "RoutePropagationEnable": true,
-        "ResourceGroupId": "rg-sandbox",
+        "ResourceGroupId": RESOURCE_GROUP,
         "Tags": { "Tag": [] },
     })
 }
@@ -213,7 +214,7 @@ fn route_table(world: &World, table: RouteTable) -> Value {
 fn route(world: &World, table: &str, route: Route) -> Value {
     let system = route.hop == Hop::Local;
     json!({
-        "RouteEntryId": format!("rte-{table}-{}", route.destination.replace(['.', '/'], "-")),
+        "RouteEntryId": route_id(table, &route),
         "RouteTableId": table,
         "RouteEntryName": "",
         "Description": "",
@@ -249,14 +250,14 @@ fn interface(world: &World, interface: Interface) -> Value {
         "Status": "InUse",
         "MacAddress": mac(id.as_str()),
         "CreationTime": MADE,
-        "InstanceId": format!("i-{}", id.as_str().trim_start_matches("eni-")),
+        "InstanceId": instance_of(id.as_str()),
         "PrivateIpAddress": primary,
         "PrivateIpSets": { "PrivateIpSet": addresses.into_iter().map(address).collect::<Vec<_>>() },
         "Ipv4PrefixSets": { "Ipv4PrefixSet": [] },
         "Ipv6Sets": { "Ipv6Set": [] },
         "Ipv6PrefixSets": { "Ipv6PrefixSet": [] },
-        "SecurityGroupIds": { "SecurityGroupId": ["sg-sandbox"] },
-        "ResourceGroupId": "rg-sandbox",
+        "SecurityGroupIds": { "SecurityGroupId": [SECURITY_GROUP] },
+        "ResourceGroupId": RESOURCE_GROUP,
         "ServiceManaged": false,
         "QueueNumber": 2,
         "NetworkInterfaceTrafficMode": "Standard",

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::decode;
+use super::keys::Keys;
+use super::{declared, decode};
 use crate::cloud::sign;
 use crate::sandbox::vpc::Refusal;
 
@@ -65,69 +66,55 @@ impl Common {
     }
 }
 
-/// The gateway with the one key that it knows.
-pub(super) struct Gateway {
-    access_key: String,
-    secret: SecretString,
+/// Lets a request through, and spends its nonce.
+pub(super) fn check(
+    method: &str,
+    parameters: &BTreeMap<String, String>,
+    wall_ms: u64,
+    keys: &Keys,
+    nonces: &mut Nonces,
+) -> Result<(), Refusal> {
+    if method != "GET" && method != "POST" {
+        return Err(Refusal::new(403, "UnsupportedHTTPMethod", "This http method is not supported."));
+    }
+    let value = |name: &str| parameters.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    let action = value("Action").ok_or_else(|| missing("Action"))?;
+    if let Some(name) = MANDATORY.into_iter().find(|name| value(name).is_none()) {
+        return Err(missing(name));
+    }
+    if value("Format").is_some_and(|format| !format.eq_ignore_ascii_case("json")) {
+        return Err(declared::unsupported("Format"));
+    }
+    let key = value("AccessKeyId").unwrap_or_default();
+    let secret = keys.secret_of(key, value("SecurityToken"), wall_ms)?;
+    let sent_ms = timestamp(value("Timestamp"))?;
+    if sent_ms.abs_diff(wall_ms) > SKEW_MAX_MS {
+        return Err(Refusal::timestamp_expired());
+    }
+    if value("SignatureMethod") != Some("HMAC-SHA1") || value("SignatureVersion") != Some("1.0") {
+        let message = "The request signature does not conform to Aliyun standards.";
+        return Err(Refusal::new(400, "IncompleteSignature", message));
+    }
+    verify(secret, method, parameters)?;
+    if !nonces.spend(value("SignatureNonce").unwrap_or_default(), sent_ms, wall_ms) {
+        let message = "Specified signature nonce was used already.";
+        return Err(Refusal::new(400, "SignatureNonceUsed", message));
+    }
+    if value("Version").and_then(decode::product) != decode::product_of(action) || !decode::is_known(action) {
+        let message = "Specified api is not found,please check your url and method.";
+        return Err(Refusal::new(404, "InvalidApi.NotFound", message));
+    }
+    Ok(())
 }
 
-impl Gateway {
-    pub(super) const fn new(access_key: String, secret: SecretString) -> Self {
-        Self { access_key, secret }
+fn verify(secret: &SecretString, method: &str, parameters: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    let ours = sign::string_to_sign(method, parameters);
+    let theirs = parameters.get(sign::SIGNATURE).map(String::as_str).unwrap_or_default();
+    if sign::verify(secret.expose_secret(), &ours, theirs) {
+        return Ok(());
     }
-
-    /// Lets a request through, and spends its nonce.
-    pub(super) fn check(
-        &self,
-        method: &str,
-        parameters: &BTreeMap<String, String>,
-        wall_ms: u64,
-        nonces: &mut Nonces,
-    ) -> Result<(), Refusal> {
-        if method != "GET" && method != "POST" {
-            return Err(Refusal::new(403, "UnsupportedHTTPMethod", "This http method is not supported."));
-        }
-        let value = |name: &str| parameters.get(name).map(String::as_str).filter(|value| !value.is_empty());
-        let action = value("Action").ok_or_else(|| missing("Action"))?;
-        if let Some(name) = MANDATORY.into_iter().find(|name| value(name).is_none()) {
-            return Err(missing(name));
-        }
-        if value("Format").is_some_and(|format| !format.eq_ignore_ascii_case("json")) {
-            return Err(decode::unsupported("Format"));
-        }
-        if value("AccessKeyId") != Some(self.access_key.as_str()) {
-            return Err(Refusal::access_key_unknown());
-        }
-        let sent_ms = timestamp(value("Timestamp"))?;
-        if sent_ms.abs_diff(wall_ms) > SKEW_MAX_MS {
-            return Err(Refusal::timestamp_expired());
-        }
-        if value("SignatureMethod") != Some("HMAC-SHA1") || value("SignatureVersion") != Some("1.0") {
-            let message = "The request signature does not conform to Aliyun standards.";
-            return Err(Refusal::new(400, "IncompleteSignature", message));
-        }
-        self.verify(method, parameters)?;
-        if !nonces.spend(value("SignatureNonce").unwrap_or_default(), sent_ms, wall_ms) {
-            let message = "Specified signature nonce was used already.";
-            return Err(Refusal::new(400, "SignatureNonceUsed", message));
-        }
-        if value("Version").and_then(decode::product) != decode::product_of(action) || !decode::is_known(action) {
-            let message = "Specified api is not found,please check your url and method.";
-            return Err(Refusal::new(404, "InvalidApi.NotFound", message));
-        }
-        Ok(())
-    }
-
-    fn verify(&self, method: &str, parameters: &BTreeMap<String, String>) -> Result<(), Refusal> {
-        let ours = sign::string_to_sign(method, parameters);
-        let theirs = parameters.get(sign::SIGNATURE).map(String::as_str).unwrap_or_default();
-        if sign::verify(self.secret.expose_secret(), &ours, theirs) {
-            return Ok(());
-        }
-        let message =
-            format!("Specified signature is not matched with our calculation. server string to sign is:{ours}");
-        Err(Refusal::new(400, "SignatureDoesNotMatch", message))
-    }
+    let message = format!("Specified signature is not matched with our calculation. server string to sign is:{ours}");
+    Err(Refusal::new(400, "SignatureDoesNotMatch", message))
 }
 
 /// A parameter that the gateway misses.

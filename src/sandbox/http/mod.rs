@@ -1,6 +1,9 @@
 //! The model of the VPC behind the vendor's RPC protocol over HTTP, as SDKs speak it: both products at one address, GET
 //! or POST, parameters in the query or in a form, signed.
 //!
+//! Beside them stand, at the same address, the metadata service of an instance and the unsigned exchange of a service
+//! account token, which hand out temporary keys that are known here until they end.
+//!
 //! Everything about the cloud is the model's; here requests are checked as the API gateway in front of every product
 //! checks them, decoded, encoded, and written down. Model time runs `speed` times as fast as the clock; signatures and
 //! nonces are judged by the clock alone. A reply that the model loses closes its connection without a word.
@@ -9,10 +12,13 @@
 //! process at any moment, but not the loss of power: nothing is synced.
 
 mod clock;
+mod declared;
 mod decode;
 mod encode;
 mod files;
 mod gateway;
+mod identity;
+mod keys;
 mod line;
 
 use std::collections::BTreeMap;
@@ -24,7 +30,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request as HttpRequest, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -33,9 +39,12 @@ use tokio::sync::Notify;
 
 pub use self::clock::{Clock, SystemClock};
 use self::files::Files;
-use self::gateway::{Common, Gateway};
+use self::gateway::Common;
+use self::identity::{ASSUME_ROLE, Heard, Identity, METADATA_ROOT};
+pub use self::identity::{Issuing, Ways};
+use self::keys::Keys;
 use self::line::{Line, Lines};
-use super::vpc::{Behaviour, FaultKind, Faults, Refusal, Reply, Vpc, World};
+use super::vpc::{Behaviour, FaultKind, Faults, NewEntry, Refusal, Reply, Spell, Stroke, Vpc, World};
 
 /// The longest body that is read; the longest documented request is far below it.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -48,16 +57,27 @@ const NAP_MAX: Duration = Duration::from_secs(1);
 pub struct Options {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The one AccessKeyId that is known.
+    /// The one lasting AccessKeyId that is known.
     pub access_key: String,
     /// Its secret.
     pub secret: SecretString,
     /// What stands in the account. Ignored where `state` has been saved before.
     pub world: World,
+    /// Entries that somebody else has made. Ignored where `state` has been saved before.
+    pub by_hand: Vec<NewEntry>,
     /// How the cloud behaves when nothing goes wrong; holds the entry quota.
     pub behaviour: Behaviour,
     /// What goes wrong, and how often, from 0 to 1.
     pub faults: Vec<(FaultKind, f64)>,
+    /// Which request is struck by what; before `troubles`, and these before `faults`.
+    pub plan: Vec<Stroke>,
+    /// What lasts for a while.
+    pub troubles: Vec<Spell>,
+    /// From when on nothing goes wrong any more, in milliseconds of model time; faults, plan and troubles end and what is
+    /// stuck goes on.
+    pub quiet_from_ms: Option<u64>,
+    /// How temporary keys are handed out.
+    pub issuing: Issuing,
     /// The seed of all chance. Ignored where `state` has been saved before.
     pub seed: u64,
     /// How much faster than the clock the model's time runs; 0 counts as 1.
@@ -76,8 +96,13 @@ impl Default for Options {
             access_key: "sandbox".to_owned(),
             secret: SecretString::from("sandbox-secret"),
             world: World::default(),
+            by_hand: Vec::new(),
             behaviour: Behaviour::default(),
             faults: Vec::new(),
+            plan: Vec::new(),
+            troubles: Vec::new(),
+            quiet_from_ms: None,
+            issuing: Issuing::default(),
             seed: 0,
             speed: 1,
             ledger: None,
@@ -98,6 +123,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// An entry of somebody else's is not possible.
+    #[error("the simulated cloud cannot begin with that entry: {}: {}", .0.code, .0.message)]
+    ByHand(Refusal),
     /// Serving ended by itself.
     #[error("the simulated cloud stopped serving")]
     Serve(#[source] io::Error),
@@ -201,7 +229,6 @@ async fn keep_time<C: Clock>(cloud: &Cloud<C>) -> std::convert::Infallible {
 
 struct Cloud<C> {
     clock: C,
-    gateway: Gateway,
     room: Mutex<Room>,
     /// Somebody asked: what is due next may have changed.
     asked: Notify,
@@ -212,9 +239,12 @@ struct Cloud<C> {
 /// What one request at a time may touch.
 struct Room {
     vpc: Vpc,
+    keys: Keys,
+    identity: Identity,
     nonces: gateway::Nonces,
     files: Files,
     speed: u64,
+    quiet_from_ms: Option<u64>,
     /// Model time when the clock's elapsed time was 0.
     began_ms: u64,
     failure: Option<Error>,
@@ -223,36 +253,39 @@ struct Room {
 impl<C: Clock> Cloud<C> {
     fn open(clock: C, options: Options) -> Result<Self, Error> {
         let (mut files, saved) = Files::open(options.ledger, options.state)?;
-        let faults = || options.faults.iter().fold(Faults::none(), |faults, (kind, rate)| faults.with(*kind, *rate));
-        let vpc = match saved {
-            None => Vpc::new(options.world, options.behaviour, faults(), options.seed),
+        let mut vpc = match saved {
+            None => {
+                let mut vpc = Vpc::new(options.world, options.behaviour, Faults::none(), options.seed);
+                for entry in options.by_hand {
+                    vpc.insert_entry(0, entry).map_err(Error::ByHand)?;
+                }
+                vpc
+            }
             Some(mut vpc) => {
                 *vpc.behaviour_mut() = options.behaviour;
                 vpc.faults_mut().stop();
-                for (kind, rate) in options.faults {
-                    vpc.faults_mut().set(kind, rate);
-                }
                 vpc.resume();
                 vpc
             }
         };
+        let faults = vpc.faults_mut();
+        options.faults.into_iter().for_each(|(kind, rate)| faults.set(kind, rate));
+        options.plan.into_iter().for_each(|stroke| faults.plan(stroke));
+        options.troubles.into_iter().for_each(|spell| faults.trouble(spell));
         // At once: a start that changes nothing else must not give out the next start's RequestIds either.
         files.write(clock.wall_ms(), &[], Some(&vpc))?;
         let room = Room {
             began_ms: vpc.now_ms(),
             vpc,
+            keys: Keys::new(options.access_key, options.secret, options.seed),
+            identity: Identity::new(options.issuing),
             nonces: gateway::Nonces::default(),
             files,
             speed: u64::from(options.speed.max(1)),
+            quiet_from_ms: options.quiet_from_ms,
             failure: None,
         };
-        Ok(Self {
-            clock,
-            gateway: Gateway::new(options.access_key, options.secret),
-            room: Mutex::new(room),
-            asked: Notify::new(),
-            failed: Notify::new(),
-        })
+        Ok(Self { clock, room: Mutex::new(room), asked: Notify::new(), failed: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Room> {
@@ -262,36 +295,72 @@ impl<C: Clock> Cloud<C> {
 
     /// One request, from its parameters to what the caller hears; `None` where that is nothing.
     fn attend(&self, method: &str, parameters: BTreeMap<String, String>) -> Option<Spoken> {
-        let mut room = self.lock();
+        let mut guard = self.lock();
+        let room = &mut *guard;
         let now_ms = room.model_ms(&self.clock);
+        room.calm_down(now_ms);
         let region = room.vpc.world().region.clone();
-        let hint_ms = room.vpc.behaviour().throttle_hint_ms;
-        let checked = self
-            .gateway
-            .check(method, &parameters, self.clock.wall_ms(), &mut room.nonces)
+        let checked = gateway::check(method, &parameters, self.clock.wall_ms(), &room.keys, &mut room.nonces)
             .and_then(|()| decode::request(&region, &parameters));
         let common = Common::of(&parameters);
         let (spoken, mutates) = match checked {
             Ok(request) => {
-                let Reply { request_id, answer } = room.vpc.handle(now_ms, &request);
+                let Reply { request_id, answer, wait_ms } = room.vpc.handle(now_ms, &request);
                 let spoken = answer.map(|answer| match answer {
                     Ok(answer) => {
                         let body = encode::answer(room.vpc.world(), &request, answer, &request_id);
                         Spoken { status: 200, time_left: None, body }
                     }
-                    Err(refusal) => Spoken::refusal(&refusal, &request_id, &common, hint_ms),
+                    Err(refusal) => Spoken::refusal(&refusal, &request_id, &common, wait_ms),
                 });
                 (spoken, request.mutates())
             }
             Err(refusal) => {
                 let parameters = gateway::own_parameters(parameters);
                 let request_id = room.vpc.note_refused(now_ms, common.action(), parameters, &refusal);
-                (Some(Spoken::refusal(&refusal, &request_id, &common, hint_ms)), false)
+                (Some(Spoken::refusal(&refusal, &request_id, &common, None)), false)
             }
         };
         let written = room.write_down(&self.clock, mutates);
-        drop(room);
+        drop(guard);
         self.asked.notify_one();
+        self.only_if(written, spoken)
+    }
+
+    /// One exchange of a service account token.
+    fn assume(&self, parameters: BTreeMap<String, String>) -> Option<Spoken> {
+        let mut guard = self.lock();
+        let room = &mut *guard;
+        let (now_ms, now) = (room.model_ms(&self.clock), (self.clock.wall_ms(), self.clock.elapsed_ms()));
+        let assumed = room.identity.assume(now, &parameters, &mut room.keys);
+        let shown = identity::shown(parameters);
+        let spoken = match assumed {
+            Ok(mut body) => {
+                let request_id = room.vpc.note_done(now_ms, ASSUME_ROLE, shown);
+                encode::set(&mut body, "RequestId", request_id.into());
+                Spoken { status: 200, time_left: None, body }
+            }
+            Err(refusal) => {
+                let request_id = room.vpc.note_refused(now_ms, ASSUME_ROLE, shown, &refusal);
+                let body = encode::refusal(&refusal, &request_id, "Sts");
+                Spoken { status: refusal.status, time_left: None, body }
+            }
+        };
+        let written = room.write_down(&self.clock, false);
+        drop(guard);
+        self.only_if(written, Some(spoken))
+    }
+
+    /// One request to the metadata service.
+    fn metadata(&self, method: &Method, path: &str, headers: &HeaderMap) -> Heard {
+        let mut guard = self.lock();
+        let Room { vpc, keys, identity, .. } = &mut *guard;
+        let now = (self.clock.wall_ms(), self.clock.elapsed_ms());
+        identity.metadata(now, (method, path, headers), vpc.world(), keys)
+    }
+
+    /// Nothing is answered that could not be written down.
+    fn only_if(&self, written: Result<(), ()>, spoken: Option<Spoken>) -> Option<Spoken> {
         if written.is_err() {
             self.failed.notify_one();
             return None;
@@ -303,6 +372,14 @@ impl<C: Clock> Cloud<C> {
 impl Room {
     fn model_ms(&self, clock: &impl Clock) -> u64 {
         self.began_ms.saturating_add(clock.elapsed_ms().saturating_mul(self.speed))
+    }
+
+    /// Ends all faults when their time is over.
+    fn calm_down(&mut self, now_ms: u64) {
+        if self.quiet_from_ms.is_some_and(|from_ms| from_ms <= now_ms) {
+            self.quiet_from_ms = None;
+            self.vpc.calm(now_ms);
+        }
     }
 
     fn until_due(&self, clock: &impl Clock) -> Option<Duration> {
@@ -350,7 +427,15 @@ async fn answer<C: Clock>(
         Ok(_) => {}
         Err(_) => return response(StatusCode::PAYLOAD_TOO_LARGE, Body::empty()),
     }
-    let Some(Spoken { status, time_left, body }) = cloud.attend(head.method.as_str(), parameters) else {
+    if head.uri.path().starts_with(METADATA_ROOT) {
+        let Heard { status, text } = cloud.metadata(&head.method, head.uri.path(), &head.headers);
+        return response(status, Body::from(text));
+    }
+    let spoken = match parameters.get("Action").map(String::as_str) {
+        Some(ASSUME_ROLE) => cloud.assume(parameters),
+        Some(_) | None => cloud.attend(head.method.as_str(), parameters),
+    };
+    let Some(Spoken { status, time_left, body }) = spoken else {
         line.cut();
         return response(StatusCode::SERVICE_UNAVAILABLE, Body::empty());
     };

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use super::attributes;
 use super::refusal::Refusal;
 use super::reply::{Answer, Numbered, Part, ShownEip, ShownEntry, ShownGateway, ShownIp};
-use super::request::{EntryFilter, PageSpec, PartSpec, Request};
+use super::request::{EntryFilter, PageSpec, PartSpec, Request, TOKEN_PREFIX};
 use super::rng;
 use super::table::{Forwarding, Past, bounds, cut};
 use super::tally::{Incident, Tally};
-use super::world::{Eip, Interface, NatGateway, Route, World};
-use crate::machine::identity::{EniId, GatewayId, TableId, VSwitchId};
+use super::world::{Eip, Interface, NatGateway, Route, RouteTable, World};
+use crate::machine::identity::{EniId, GatewayId, TableId};
 
 /// PageSize of entries, gateways and route tables (aliyun-api.md §1.4, §1.5, §1.7).
 const PAGE_MAX: u32 = 50;
@@ -72,17 +73,18 @@ pub(super) fn answer(
             shown.items.iter_mut().zip(0..).for_each(|(entry, place)| entry.odd_status = word(place));
             Answer::Entries(shown)
         }
-        Request::DescribeNatGateways { vpc, gateway, zone, page } => {
+        Request::DescribeNatGateways { vpc, gateway, zone, page, more } => {
             check_page(*page, PAGE_MAX)?;
             let wanted = |shown: &&NatGateway| {
                 is(vpc.as_ref(), &world.vpc) && is(gateway.as_ref(), &shown.id) && is(zone.as_ref(), &shown.zone)
             };
             let shown = world.gateways.iter().filter(wanted).map(|gateway| shown_gateway(forwarding, gateway));
+            let shown = shown.filter(|shown| attributes::gateway_passes(more, shown));
             let mut shown = numbered(shown, *page);
             shown.items.iter_mut().zip(0..).for_each(|(gateway, place)| gateway.odd_status = word(place));
             Answer::Gateways(shown)
         }
-        Request::DescribeEipAddresses { gateway, addresses, allocations, page } => {
+        Request::DescribeEipAddresses { gateway, addresses, allocations, page, more } => {
             check_page(*page, LONG_PAGE_MAX)?;
             check_count("EipAddress", addresses.len(), EIP_VALUES_MAX)?;
             check_count("AllocationId", allocations.len(), EIP_VALUES_MAX)?;
@@ -90,28 +92,37 @@ pub(super) fn answer(
                 gateway.as_ref().is_none_or(|gateway| eip.gateway.as_ref() == Some(gateway))
                     && (addresses.is_empty() || addresses.contains(&eip.address))
                     && (allocations.is_empty() || allocations.contains(&eip.allocation))
+                    && attributes::eip_passes(more, eip)
             };
             let mut shown = numbered(eips(world).filter(wanted), *page);
             shown.items.iter_mut().zip(0..).for_each(|(eip, place)| eip.odd_status = word(place));
             Answer::Eips(shown)
         }
-        Request::DescribeRouteTableList { vpc, route_table, page } => {
+        Request::DescribeRouteTableList { vpc, route_table, page, more } => {
             check_page(*page, PAGE_MAX)?;
             let tables = world.route_tables.iter();
-            let shown =
-                tables.filter(|table| is(vpc.as_ref(), &world.vpc) && is(route_table.as_ref(), &table.id)).cloned();
-            Answer::RouteTables(numbered(shown, *page))
+            let wanted = |table: &&RouteTable| {
+                is(vpc.as_ref(), &world.vpc)
+                    && is(route_table.as_ref(), &table.id)
+                    && attributes::route_table_passes(more, table)
+            };
+            Answer::RouteTables(numbered(tables.filter(wanted).cloned(), *page))
         }
-        Request::DescribeRouteEntryList { route_table, destination, hop_type, part } => {
+        Request::DescribeRouteEntryList { route_table, destination, hop_type, part, more } => {
             let wanted = |route: &&Route| {
                 is(destination.as_ref(), &route.destination)
                     && hop_type.as_deref().is_none_or(|wanted| wanted == route.hop.kind())
+                    && attributes::route_passes(more, route_table, route)
             };
             Answer::Routes(routes(world, route_table, wanted, part)?)
         }
-        Request::DescribeNetworkInterfaces { vpc, vswitch, addresses, interfaces, part } => {
-            let (vpc, vswitch) = (vpc.as_ref(), vswitch.as_ref());
-            Answer::Interfaces(listed_interfaces(world, vpc, vswitch, addresses, interfaces, part)?)
+        Request::DescribeNetworkInterfaces { vpc, vswitch, addresses, interfaces, part, more } => {
+            let passes = |interface: &Interface| {
+                is(vpc.as_ref(), &world.vpc)
+                    && is(vswitch.as_ref(), &interface.vswitch)
+                    && attributes::interface_passes(more, interface)
+            };
+            Answer::Interfaces(listed_interfaces(world, passes, addresses, interfaces, part)?)
         }
     }))
 }
@@ -225,8 +236,7 @@ fn routes(
 
 fn listed_interfaces(
     world: &World,
-    vpc: Option<&String>,
-    vswitch: Option<&VSwitchId>,
+    passes: impl Fn(&Interface) -> bool,
     addresses: &[Ipv4Addr],
     ids: &[EniId],
     part: &PartSpec,
@@ -237,8 +247,7 @@ fn listed_interfaces(
     let max = part.max.unwrap_or(least).clamp(least, most);
     let from = offset(part).ok_or_else(|| Refusal::parameter("NextToken"))?;
     let wanted = |interface: &Interface| {
-        is(vpc, &world.vpc)
-            && is(vswitch, &interface.vswitch)
+        passes(interface)
             && (ids.is_empty() || ids.contains(&interface.id))
             && (addresses.is_empty() || addresses.iter().any(|address| interface.addresses.contains(address)))
     };
@@ -281,9 +290,6 @@ fn cut_part<T>(listing: impl Iterator<Item = T>, from: usize, max: u32) -> Part<
     let next = rest.next().map(|_| format!("{TOKEN_PREFIX}{:08x}", from.saturating_add(items.len())));
     Part { items, next }
 }
-
-/// What a NextToken of ours begins with; a number follows. Clients must not look inside.
-const TOKEN_PREFIX: &str = "FFsandbox";
 
 fn offset(part: &PartSpec) -> Option<usize> {
     match part.next.as_deref().filter(|next| !next.is_empty()) {

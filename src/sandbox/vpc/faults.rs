@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::plan::{Deed, Stroke};
 use super::rng::{MILLION, Rng};
 use super::trouble::{Spell, Trouble};
 use crate::machine::identity::GatewayId;
@@ -100,6 +101,30 @@ impl FaultKind {
             Self::UnknownError => "unknown-error",
         }
     }
+
+    /// What it does, in a few words.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::LostReply => "applied, but the answer never arrives",
+            Self::LostRequest => "neither applied nor answered",
+            Self::LateEffect => "no answer, and applied only after a delay",
+            Self::Throttling => "not applied: 400 Throttling.User",
+            Self::Conflict => "not applied: 409 OperationConflict or 400 TaskConflict",
+            Self::InternalError => "500 InternalError, applied or not, or 503 ServiceUnavailable, not applied",
+            Self::ReadLag => "a listing of entries as it was a while ago",
+            Self::ForgottenToken => "the answer to its ClientToken is forgotten at once",
+            Self::StillRunning => "no answer; done within 10 s, until then LastTokenProcessing",
+            Self::TokenMismatch => "not applied: IdempotentParameterMismatch although nothing differs",
+            Self::LongPending => "the entry stays Pending for long",
+            Self::StuckPending => "the entry stays Pending for ever",
+            Self::PatchyView => "some entries as they were a while ago",
+            Self::ShiftedPage => "the page begins up to three entries too early or too late",
+            Self::UnknownStatus => "entries have a status that no page names",
+            Self::UnknownGatewayStatus => "gateways or EIPs have a status that no page names",
+            Self::UnknownError => "a code that no page names, applied or not",
+        }
+    }
 }
 
 impl fmt::Display for FaultKind {
@@ -162,6 +187,8 @@ pub struct Faults {
     rates: BTreeMap<FaultKind, u32>,
     fired: BTreeMap<FaultKind, u64>,
     #[serde(default)]
+    plan: Vec<Stroke>,
+    #[serde(default)]
     spells: Vec<Spell>,
     #[serde(default)]
     troubled: BTreeMap<Trouble, u64>,
@@ -188,6 +215,11 @@ impl Faults {
         self.rates.insert(kind, parts);
     }
 
+    /// Adds a line to the script. Where several strike one request, the one that was given first does; each counts.
+    pub fn plan(&mut self, stroke: Stroke) {
+        self.plan.push(stroke);
+    }
+
     /// Lets a trouble last for a while: while several do, the one that was given first strikes.
     pub fn trouble(&mut self, spell: Spell) {
         self.spells.push(spell);
@@ -202,6 +234,7 @@ impl Faults {
     /// that are stuck stay so ([`super::Vpc::calm`]).
     pub fn stop(&mut self) {
         self.rates.clear();
+        self.plan.clear();
         self.spells.clear();
     }
 
@@ -217,6 +250,22 @@ impl Faults {
         self.troubled.get(&trouble).copied().unwrap_or(0)
     }
 
+    /// What the script does to a request, if anything.
+    pub(super) fn planned(&mut self, now_ms: u64, action: &str, gateway: Option<&GatewayId>) -> Option<Deed> {
+        let mut deed = None;
+        for stroke in &mut self.plan {
+            if stroke.strikes(now_ms, action, gateway) && deed.is_none() {
+                deed = Some(stroke.deed.clone());
+            }
+        }
+        match deed.as_ref()? {
+            Deed::Fault(kind) => count(&mut self.fired, *kind),
+            Deed::Trouble(trouble) => count(&mut self.troubled, *trouble),
+            Deed::Refuse(_) => {}
+        }
+        deed
+    }
+
     /// The trouble that strikes a request now, if any.
     pub(super) fn strike(
         &mut self,
@@ -226,8 +275,7 @@ impl Faults {
     ) -> Option<Trouble> {
         self.spells.retain(|spell| spell.until_ms > now_ms);
         let struck = self.spells.iter().find(|spell| spell.lasts(now_ms, gateway) && possible(spell.trouble))?.trouble;
-        let count = self.troubled.entry(struck).or_default();
-        *count = count.saturating_add(1);
+        count(&mut self.troubled, struck);
         Some(struck)
     }
 
@@ -237,10 +285,14 @@ impl Faults {
             let rate = self.rates.get(kind).copied().unwrap_or(0);
             possible(*kind) && rng.happens(rate)
         })?;
-        let fired = self.fired.entry(kind).or_default();
-        *fired = fired.saturating_add(1);
+        count(&mut self.fired, kind);
         Some(kind)
     }
+}
+
+fn count<K: Ord>(counts: &mut BTreeMap<K, u64>, what: K) {
+    let count = counts.entry(what).or_default();
+    *count = count.saturating_add(1);
 }
 
 #[cfg(test)]

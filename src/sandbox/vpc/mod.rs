@@ -8,13 +8,16 @@
 //! Deliberately absent: SNAT entries, charging, `ModifyForwardEntry` (the RAM policy does not have it), and packets.
 
 mod admission;
+mod attributes;
 mod behaviour;
 mod describe;
+mod documented;
 mod effects;
 mod estate;
 mod faults;
 mod hand;
 mod ledger;
+mod plan;
 mod port;
 mod ports;
 mod refusal;
@@ -33,9 +36,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use self::behaviour::Behaviour;
+pub use self::attributes::{
+    Filters, RESOURCE_GROUP, ROUTER, SECURITY_GROUP, gateway_name, instance_of, route_id, route_table_name,
+};
+pub use self::behaviour::{Behaviour, Switch, SwitchError};
+pub use self::documented::Documented;
 pub use self::faults::{FaultKind, FaultRate, FaultRateError, Faults};
 pub use self::ledger::{Effect, EffectLine, LedgerLine, Outcome, RequestLine, Said};
+pub use self::plan::{Deed, Stroke, StrokeError};
 pub use self::port::SimulatedCloud;
 pub use self::ports::{IpProtocol, Ports, PortsError};
 pub use self::refusal::Refusal;
@@ -76,6 +84,9 @@ pub struct Vpc {
     timers: u64,
     /// Until when a creation keeps a gateway busy.
     busy: BTreeMap<GatewayId, u64>,
+    /// The second in which each action was called last, and how often in it.
+    #[serde(skip)]
+    called: BTreeMap<&'static str, (u64, u32)>,
     #[serde(default)]
     tally: Tally,
     #[serde(skip)]
@@ -112,6 +123,7 @@ impl Vpc {
             due: BTreeMap::new(),
             timers: 0,
             busy: BTreeMap::new(),
+            called: BTreeMap::new(),
             tally: Tally::default(),
             ledger: Vec::new(),
         }
@@ -124,10 +136,14 @@ impl Vpc {
         self.advance(now_ms);
         let request_id = self.next_request_id();
         let line = self.ledger.len();
-        let struck = self.strike(request);
-        let (outcome, answer) = self.undergo(struck, request, &request_id);
+        let wait_ms = self.over_the_limit(request);
+        let struck = if wait_ms.is_some() { Struck::Not } else { self.strike(request) };
+        let (outcome, answer) = match wait_ms {
+            Some(_) => strike::refused(Refusal::api_throttled()),
+            None => self.undergo(struck, request, &request_id),
+        };
         let (fault, trouble) = match struck {
-            Struck::Not => (None, None),
+            Struck::Not | Struck::Planned(_) => (None, None),
             Struck::Fault(fault) => (Some(fault), None),
             Struck::Trouble(trouble) => (None, Some(trouble)),
         };
@@ -148,7 +164,7 @@ impl Vpc {
         };
         // Nothing but this request has written to the ledger since, so the line goes before what it caused.
         self.ledger.insert(line.min(self.ledger.len()), LedgerLine::Request(arrived));
-        Reply { request_id, answer }
+        Reply { request_id, answer, wait_ms: wait_ms.or(self.behaviour.throttle_hint_ms) }
     }
 
     /// Notes a request that was refused before it reached the model, so that the ledger has a line for every request.
@@ -269,6 +285,24 @@ impl Vpc {
     /// Takes the lines. Whoever keeps a model for long must do so now and then.
     pub fn take_ledger(&mut self) -> Vec<LedgerLine> {
         std::mem::take(&mut self.ledger)
+    }
+
+    /// Notes a call of another service of the vendor's that was answered well, for the same reason.
+    pub fn note_done(&mut self, now_ms: u64, action: &str, parameters: BTreeMap<String, String>) -> String {
+        self.advance(now_ms);
+        let request_id = self.next_request_id();
+        self.ledger.push(LedgerLine::Request(RequestLine {
+            at_ms: self.now_ms,
+            request_id: request_id.clone(),
+            action: action.to_owned(),
+            token: None,
+            parameters,
+            outcome: Outcome::Done { entry: None },
+            reply: Some(Said { status: 200, code: None }),
+            fault: None,
+            trouble: None,
+        }));
+        request_id
     }
 
     fn forget_tokens(&mut self) {

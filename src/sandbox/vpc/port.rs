@@ -12,6 +12,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::task::Poll;
 
+use super::attributes::Filters;
 use super::ports::Ports;
 use super::reply::{Answer, Numbered, Part, Reply, ShownEip, ShownEntry, ShownGateway};
 use super::request::{EntryFilter, NewEntry, PageSpec, PartSpec, Request};
@@ -54,7 +55,7 @@ impl SimulatedCloud {
     async fn call(&self, request: Request) -> Result<Answer, CloudError> {
         let action = request.action();
         let mut sent: Option<Reply> = None;
-        let Reply { request_id, answer } = poll_fn(|context| match sent.take() {
+        let Reply { request_id, answer, wait_ms } = poll_fn(|context| match sent.take() {
             None => {
                 sent = Some(self.vpc.borrow_mut().handle(self.now_ms.get(), &request));
                 context.waker().wake_by_ref();
@@ -74,9 +75,7 @@ impl SimulatedCloud {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(Refusal { status, code, message })) => {
                 let class = match class_of(action, status, &code, &message) {
-                    ErrorClass::Throttled { after_ms: _ } => {
-                        ErrorClass::Throttled { after_ms: self.vpc.borrow().behaviour().throttle_hint_ms }
-                    }
+                    ErrorClass::Throttled { after_ms: _ } => ErrorClass::Throttled { after_ms: wait_ms },
                     other => other,
                 };
                 Err(error(class, &code, &message, &request_id))
@@ -136,6 +135,7 @@ impl Cloud for SimulatedCloud {
             gateway: None,
             zone: None,
             page: PageSpec { number: page, size: PAGE_SIZE },
+            more: Filters::default(),
         };
         let take = |answer| {
             if let Answer::Gateways(gateways) = answer { Some(paged(gateways, listed_gateway)) } else { None }
@@ -149,6 +149,7 @@ impl Cloud for SimulatedCloud {
             addresses: Vec::new(),
             allocations: Vec::new(),
             page: PageSpec { number: page, size: EIP_PAGE_SIZE },
+            more: Filters::default(),
         };
         let take = |answer| if let Answer::Eips(eips) = answer { Some(paged(eips, listed_eip)) } else { None };
         self.list(request, take).await
@@ -159,6 +160,7 @@ impl Cloud for SimulatedCloud {
             vpc: Some(self.vpc_id()),
             route_table: None,
             page: PageSpec { number: page, size: PAGE_SIZE },
+            more: Filters::default(),
         };
         let take = |answer| {
             if let Answer::RouteTables(tables) = answer { Some(paged(tables, listed_route_table)) } else { None }
@@ -172,6 +174,7 @@ impl Cloud for SimulatedCloud {
             destination: Some(DEFAULT_ROUTE.to_owned()),
             hop_type: Some("NatGateway".to_owned()),
             part: PartSpec { max: Some(PART_SIZE), next: next.map(str::to_owned) },
+            more: Filters::default(),
         };
         let take =
             |answer| if let Answer::Routes(routes) = answer { Some(chained(routes, next_gateway)) } else { None };
@@ -189,6 +192,7 @@ impl Cloud for SimulatedCloud {
             addresses: addresses.to_vec(),
             interfaces: Vec::new(),
             part: PartSpec { max: Some(PART_SIZE), next: next.map(str::to_owned) },
+            more: Filters::default(),
         };
         let take = |answer| {
             let Answer::Interfaces(interfaces) = answer else { return None };

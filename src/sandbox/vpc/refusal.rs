@@ -93,16 +93,20 @@ refusals! {
     task_conflict = 400 "TaskConflict" "The operation is too frequent, please wait a moment and try again.";
     /// Flow control.
     throttled = 400 "Throttling.User" "Request was denied due to user flow control.";
+    /// Flow control of one action.
+    api_throttled = 400 "Throttling.Api" "Request was denied due to api flow control.";
     /// Something broke inside; the request may have been applied.
     internal_error = 500 "InternalError" "The request processing has failed due to some unknown error.";
     /// A code that no page names.
     unheard_of = 400 "OperationSuspended.Novel" "The operation has been suspended for a reason that is not documented.";
     /// The temporary key is past its end (its status is documented nowhere).
     security_token_expired = 400 "InvalidSecurityToken.Expired" "Specified SecurityToken is expired.";
+    /// The token is not this key's (its code is inferred).
+    security_token_mismatched = 400 "InvalidSecurityToken.MismatchWithAccessKey" "Specified SecurityToken mismatch with the AccessKey.";
     /// The AccessKeyId does not exist.
     access_key_unknown = 404 "InvalidAccessKeyId.NotFound" "Specified access key is not found.";
-    /// The secret is another.
-    signature_mismatch = 400 "SignatureDoesNotMatch" "Specified signature is not matched with our calculation.";
+    /// The secret is another. The vendor's SDKs look for what follows the colon.
+    signature_mismatch = 400 "SignatureDoesNotMatch" "Specified signature is not matched with our calculation. server string to sign is:";
     /// The caller's clock is more than 15 minutes from ours.
     timestamp_expired = 400 "InvalidTimeStamp.Expired" "Specified time stamp or date value is expired.";
     /// The policy does not allow it.

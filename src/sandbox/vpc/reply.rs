@@ -15,6 +15,8 @@ pub struct Reply {
     pub request_id: String,
     /// The answer; `None` where it never arrives, whatever became of the request.
     pub answer: Option<Result<Answer, Refusal>>,
+    /// What a refusal for flow control says of when to come again.
+    pub wait_ms: Option<u64>,
 }
 
 /// A good answer.

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use super::attributes::Filters;
 use super::ports::{IpProtocol, Ports};
 use super::table::Entry;
 use crate::machine::identity::{EniId, EntryId, GatewayId, TableId, Tuple, VSwitchId, ZoneId};
@@ -53,6 +54,8 @@ pub enum Request {
         zone: Option<ZoneId>,
         /// Which page; PageSize is at most 50.
         page: PageSpec,
+        /// The other filters.
+        more: Filters,
     },
     /// `vpc:DescribeEipAddresses`.
     DescribeEipAddresses {
@@ -64,6 +67,8 @@ pub enum Request {
         allocations: Vec<String>,
         /// Which page; PageSize is at most 100.
         page: PageSpec,
+        /// The other filters.
+        more: Filters,
     },
     /// `vpc:DescribeRouteTableList`.
     DescribeRouteTableList {
@@ -73,6 +78,8 @@ pub enum Request {
         route_table: Option<String>,
         /// Which page; PageSize is at most 50.
         page: PageSpec,
+        /// The other filters.
+        more: Filters,
     },
     /// `vpc:DescribeRouteEntryList`.
     DescribeRouteEntryList {
@@ -84,6 +91,8 @@ pub enum Request {
         hop_type: Option<String>,
         /// Which part; MaxResult is 1 to 500.
         part: PartSpec,
+        /// The other filters.
+        more: Filters,
     },
     /// `ecs:DescribeNetworkInterfaces`.
     DescribeNetworkInterfaces {
@@ -97,6 +106,8 @@ pub enum Request {
         interfaces: Vec<EniId>,
         /// Which part; MaxResults below 10 means 10, above 500 means 500.
         part: PartSpec,
+        /// The other filters.
+        more: Filters,
     },
 }
 
@@ -230,6 +241,18 @@ pub struct PartSpec {
     pub next: Option<String>,
 }
 
+impl PartSpec {
+    /// The part that is a page: the old way to page through interfaces.
+    #[must_use]
+    pub fn of_page(PageSpec { number, size }: PageSpec) -> Self {
+        let before = number.saturating_sub(1).saturating_mul(size);
+        Self { max: Some(size), next: (before > 0).then(|| format!("{TOKEN_PREFIX}{before:08x}")) }
+    }
+}
+
+/// What a NextToken of ours begins with; a number follows. Clients must not look inside.
+pub(super) const TOKEN_PREFIX: &str = "FFsandbox";
+
 impl Request {
     /// The action's name.
     #[must_use]
@@ -311,32 +334,37 @@ impl Request {
 
     fn surroundings(&self, set: &mut Parameters) {
         match self {
-            Self::DescribeNatGateways { vpc, gateway, zone, page } => {
+            Self::DescribeNatGateways { vpc, gateway, zone, page, more } => {
+                set.more(more);
                 set.some("VpcId", vpc.as_ref());
                 set.some("NatGatewayId", gateway.as_ref());
                 set.some("ZoneId", zone.as_ref());
                 set.page(*page);
             }
-            Self::DescribeEipAddresses { gateway, addresses, allocations, page } => {
+            Self::DescribeEipAddresses { gateway, addresses, allocations, page, more } => {
+                set.more(more);
                 set.some("AssociatedInstanceType", gateway.as_ref().map(|_| "Nat"));
                 set.some("AssociatedInstanceId", gateway.as_ref());
                 set.some("EipAddress", (!addresses.is_empty()).then(|| join(addresses)));
                 set.some("AllocationId", (!allocations.is_empty()).then(|| join(allocations)));
                 set.page(*page);
             }
-            Self::DescribeRouteTableList { vpc, route_table, page } => {
+            Self::DescribeRouteTableList { vpc, route_table, page, more } => {
+                set.more(more);
                 set.some("VpcId", vpc.as_ref());
                 set.some("RouteTableId", route_table.as_ref());
                 set.page(*page);
             }
-            Self::DescribeRouteEntryList { route_table, destination, hop_type, part } => {
+            Self::DescribeRouteEntryList { route_table, destination, hop_type, part, more } => {
+                set.more(more);
                 set.one("RouteTableId", route_table);
                 set.some("DestinationCidrBlock", destination.as_ref());
                 set.some("NextHopType", hop_type.as_ref());
                 set.some("MaxResult", part.max);
                 set.some("NextToken", part.next.as_ref());
             }
-            Self::DescribeNetworkInterfaces { vpc, vswitch, addresses, interfaces, part } => {
+            Self::DescribeNetworkInterfaces { vpc, vswitch, addresses, interfaces, part, more } => {
+                set.more(more);
                 set.some("VpcId", vpc.as_ref());
                 set.some("VSwitchId", vswitch.as_ref());
                 set.list("PrivateIpAddress", addresses);
@@ -370,6 +398,10 @@ impl Parameters {
             let n: usize = n;
             self.one(&format!("{name}.{n}"), value);
         }
+    }
+
+    fn more(&mut self, filters: &Filters) {
+        self.0.extend(filters.clone());
     }
 
     fn page(&mut self, page: PageSpec) {

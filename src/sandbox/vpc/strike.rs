@@ -1,12 +1,16 @@
 //! How a request is carried out, and what a fault or a trouble makes of that.
 
 use super::describe::{Show, View};
+use super::documented::Documented;
+use super::plan::Deed;
 use super::rng::MILLION;
 use super::{Answer, Done, FaultKind, Incident, Outcome, Refusal, Request, Trouble, Vpc, describe, outcome_of};
 use crate::machine::identity::GatewayId;
 
 /// The most entries by which [`FaultKind::ShiftedPage`] misses the beginning of a page.
 const SHIFT_MAX: u64 = 3;
+
+const SECOND_MS: u64 = 1_000;
 
 /// What strikes one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub(super) enum Struck {
     Fault(FaultKind),
     /// Something that lasts.
     Trouble(Trouble),
+    /// A documented error that the script says.
+    Planned(Documented),
 }
 
 /// How long a created entry stays Pending.
@@ -44,16 +50,37 @@ impl Way {
     pub(super) const USUAL: Self = Self { pending: Pending::Usual, show: Show { view: View::Now, odd_words: None } };
 }
 
-type Undergone = (Outcome, Option<Result<Answer, Refusal>>);
+pub(super) type Undergone = (Outcome, Option<Result<Answer, Refusal>>);
 
 impl Vpc {
-    /// What strikes a request that has just arrived. Troubles go before what is drawn.
+    /// What strikes a request that has just arrived. The script goes before troubles, and these before what is drawn.
     pub(super) fn strike(&mut self, request: &Request) -> Struck {
         let gateway = named_gateway(self, request);
+        let planned = self.faults.planned(self.now_ms, request.action(), gateway.as_ref());
+        let planned = planned.and_then(|deed| match deed {
+            Deed::Fault(kind) => strikes(kind, request).then_some(Struck::Fault(kind)),
+            Deed::Trouble(trouble) => trouble.strikes(request).then_some(Struck::Trouble(trouble)),
+            Deed::Refuse(code) => Documented::find(request.action(), &code).map(Struck::Planned),
+        });
+        if let Some(struck) = planned {
+            return struck;
+        }
         if let Some(trouble) = self.faults.strike(self.now_ms, gateway.as_ref(), |trouble| trouble.strikes(request)) {
             return Struck::Trouble(trouble);
         }
         self.faults.draw(&mut self.rng, |kind| strikes(kind, request)).map_or(Struck::Not, Struck::Fault)
+    }
+
+    /// Milliseconds until an action that was called too often in this second may be called again.
+    pub(super) fn over_the_limit(&mut self, request: &Request) -> Option<u64> {
+        let limit = self.behaviour.calls_per_second;
+        let (second, into_ms) = (self.now_ms / SECOND_MS, self.now_ms % SECOND_MS);
+        let (last, calls) = self.called.entry(request.action()).or_default();
+        if *last != second {
+            (*last, *calls) = (second, 0);
+        }
+        *calls = calls.saturating_add(1);
+        (limit > 0 && *calls > limit).then(|| SECOND_MS.saturating_sub(into_ms))
     }
 
     /// Does what is to be done about a request under what strikes it.
@@ -62,6 +89,7 @@ impl Vpc {
             Struck::Not => self.attend(request, request_id, self.way()),
             Struck::Trouble(trouble) => trouble.refusal().map_or((Outcome::Lost, None), refused),
             Struck::Fault(fault) => self.suffer(fault, request, request_id),
+            Struck::Planned(error) => refused(error.refusal()),
         }
     }
 
@@ -230,7 +258,7 @@ impl Vpc {
     }
 }
 
-fn refused(refusal: Refusal) -> Undergone {
+pub(super) fn refused(refusal: Refusal) -> Undergone {
     (outcome_of(&refusal), Some(Err(refusal)))
 }
 

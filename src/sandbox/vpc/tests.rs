@@ -388,7 +388,8 @@ fn edits_by_hand_keep_the_rules() {
 fn one_seed_gives_one_history_and_a_saved_model_goes_on_with_it() {
     let noisy = || FaultKind::ALL.into_iter().fold(Faults::none(), |faults, kind| faults.with(kind, 0.1));
     let page = PageSpec::default();
-    let gateways = Request::DescribeNatGateways { vpc: None, gateway: None, zone: None, page };
+    let gateways =
+        Request::DescribeNatGateways { vpc: None, gateway: None, zone: None, page, more: Filters::default() };
     let drive = |mut vpc: Vpc, from: u16, save: bool| {
         for port in from..from + 150 {
             let now_ms = u64::from(port) * 100;
@@ -529,6 +530,7 @@ fn interfaces_are_listed_in_parts() {
             addresses: Vec::new(),
             interfaces: Vec::new(),
             part: PartSpec { max: Some(500), next: next.take() },
+            more: Filters::default(),
         };
         let Answer::Interfaces(part) = answer(&mut vpc, 0, &request) else { panic!() };
         seen.extend(part.items.into_iter().map(|interface| interface.id));

@@ -60,6 +60,22 @@ impl Trouble {
         }
     }
 
+    /// What it does, in a few words.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Silence => "nobody answers",
+            Self::Unavailable => "503 ServiceUnavailable",
+            Self::Throttled => "400 Throttling.User",
+            Self::Busy => "409 OperationConflict to requests that change something",
+            Self::ExpiredToken => "400 InvalidSecurityToken.Expired",
+            Self::UnknownKey => "404 InvalidAccessKeyId.NotFound",
+            Self::BadSignature => "400 SignatureDoesNotMatch",
+            Self::ClockSkew => "400 InvalidTimeStamp.Expired",
+            Self::Forbidden => "403 Forbidden.RAM",
+        }
+    }
+
     /// Whether it can strike a request.
     pub(super) fn strikes(self, request: &Request) -> bool {
         self != Self::Busy || request.mutates()

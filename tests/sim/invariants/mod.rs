@@ -19,6 +19,8 @@ mod s12;
 mod s13;
 mod s14;
 mod s15;
+mod s16;
+mod s17;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +29,8 @@ use natgw::machine::event::{Event, Record};
 use natgw::machine::identity::{EntryId, Generation, Mark, PodKey};
 use natgw::ports::effect::Effect;
 use natgw::sandbox::vpc::{Effect as CloudEffect, LedgerLine, NewEntry, Outcome};
+
+pub use s06::tuple;
 
 use crate::wire::Call;
 use crate::world::World;
@@ -108,7 +112,9 @@ pub const TABLE: &[(&str, &str, &str, &str, Make)] = &[
     ("S12", "Canary", "what is nobody's business is in no record, mark or claim", "design.md §7", s12::make),
     ("S13", "Published", "what is shown is in effect, and is taken back before it goes", "design.md §5", s13::make),
     ("S14", "Gone", "no mapping of a pod that is served is taken down", "design.md §5", s14::make),
-    ("S15", "Finalizer", "a claim is let go only when none of its entries is left", "design.md §5", s15::make),
+    ("S15", "Order", "nothing refused is asked for again, nothing goes unseen, nothing ends early", "§5", s15::make),
+    ("S16", "Watched", "what may land late is looked for every 15 s", "design.md §2.5", s16::make),
+    ("S17", "Finalizer", "a claim is let go only when none of its entries is left", "design.md §5", s17::make),
     ("L8", "InOrder", "who waits for room in a table is served before whoever asked later", "design.md §4", l08::make),
 ];
 

@@ -128,7 +128,7 @@ impl OneEffect {
 }
 
 /// The five of an entry of one port.
-pub(super) fn tuple(spec: &NewEntry) -> Option<Tuple> {
+pub fn tuple(spec: &NewEntry) -> Option<Tuple> {
     let (external, internal) = (spec.external_port.ends(), spec.internal_port.ends());
     Some(Tuple {
         external_ip: spec.external_ip,

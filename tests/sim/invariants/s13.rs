@@ -81,8 +81,13 @@ impl Invariant for Published {
                 let entry = vpc.entry(&id);
                 let right = entry.is_some_and(|entry| {
                     entry.status == EntryStatus::Available
-                        && entry.spec.external_ip.to_string() == shown.external_ip
-                        && entry.spec.internal_ip.to_string() == shown.internal_ip
+                        && super::s06::tuple(&entry.spec).is_some_and(|five| {
+                            five.external_ip.to_string() == shown.external_ip
+                                && five.external_port.to_string() == shown.external_port
+                                && five.internal_ip.to_string() == shown.internal_ip
+                                && five.internal_port.to_string() == shown.internal_port
+                                && five.protocol.as_str() == shown.ip_protocol
+                        })
                 });
                 if !right {
                     found.push(format!("{key} shows {shown:?}, there is {entry:?}"));

@@ -1,6 +1,8 @@
 //! Faults of our own making, put between the controller and its ports or its disk: each must be caught by the invariant
 //! that it names. Those that cannot be put there are patches of the code: `patches.rs`.
 
+mod patches;
+
 use natgw::machine::event::seen::{ClaimSeen, PodSeen};
 use natgw::machine::identity::{AllocationId, Generation, Mark, PodKey, Stamp, UidHash};
 use natgw::ports::cloud::{CreateEntry, EntryStatus, ListedEntry, Page};
@@ -45,7 +47,7 @@ pub const ALL: &[(Mutant, &[&str])] = &[
     (Mutant::NewToken, &["S6"]),
     (Mutant::PendingIsAvailable, &["S13"]),
     (Mutant::ForeignIsOurs, &["S9"]),
-    (Mutant::DeletingIsGone, &["S15", "S6"]),
+    (Mutant::DeletingIsGone, &["S17", "S15", "S6"]),
     (Mutant::StaleList, &["S14"]),
     (Mutant::NoCompareAndSwap, &["S7"]),
     (Mutant::NeverWithdrawn, &["S13"]),

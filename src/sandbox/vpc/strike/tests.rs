@@ -273,6 +273,7 @@ fn a_trouble_of_one_gateway_leaves_the_others_alone() {
         addresses: Vec::new(),
         allocations: Vec::new(),
         page: crate::sandbox::vpc::PageSpec::default(),
+        more: crate::sandbox::vpc::Filters::default(),
     };
     assert_eq!(code(&mut vpc, 0, &eips(&j)).0, 503);
     answer(&mut vpc, 0, &eips(&k));

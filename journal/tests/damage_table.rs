@@ -1,0 +1,263 @@
+//! Damage done to whole journals, each kind many times, beside what raw sled makes of the same damage. Every trial ends
+//! with the whole history, or with a verdict that is right; none with less and no word.
+//!
+//! `NATGW_SEED=17 cargo test -p natgw-journal --test damage_table` begins with that trial.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+#[path = "table/harm.rs"]
+mod harm;
+#[path = "table/sample.rs"]
+mod sample;
+mod support;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use harm::Harm;
+use natgw_journal::{Error, Journal, JournalId, Opened, Verdict, read_copy};
+use sample::{ID, Sample};
+use support::{Draw, at_once, image, seed, tier};
+
+/// How a trial ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ending {
+    /// Everything is there.
+    Whole,
+    /// Something is missing, and it was said.
+    Said,
+    /// Something is missing or another, and nothing was said.
+    Silent,
+}
+
+/// What raw sled makes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Raw {
+    Whole,
+    Silent,
+    Failed,
+    Panicked,
+}
+
+/// What an opening gave: a verdict, or entries until they ended or an error came.
+struct Found {
+    verdict: Option<Verdict>,
+    id: Option<JournalId>,
+    first: u64,
+    entries: Vec<Vec<u8>>,
+    error: Option<Error>,
+    snapshots: Vec<(u64, Vec<Vec<u8>>)>,
+}
+
+/// Opens as the controller does, with the head that the Lease would know, and reads everything.
+fn open(dir: &Path, sample: &Sample) -> Found {
+    let none = || Found { verdict: None, id: None, first: 1, entries: vec![], error: None, snapshots: vec![] };
+    let before = image(dir);
+    let journal = match Journal::open(dir, JournalId([9; 16]), &[(ID, sample.head)]).unwrap() {
+        Opened::Fresh(journal) | Opened::Continued(journal) => journal,
+        Opened::Damaged { verdict, id } => {
+            assert_eq!(image(dir), before, "a damaged journal is left as it was");
+            return Found { verdict: Some(verdict), id, ..none() };
+        }
+    };
+    let first = journal.first_seq().unwrap();
+    let (mut entries, mut error) = (vec![], None);
+    for read in journal.entries(first) {
+        match read {
+            Ok(entry) => entries.push(entry.bytes),
+            Err(e) => error = Some(e),
+        }
+    }
+    let view = journal.view();
+    let whole = |snapshot| view.snapshot_entries(snapshot).map(|e| e.map(|e| e.bytes)).collect::<Result<Vec<_>, _>>();
+    let snapshots = view.snapshots().iter().filter_map(|s| Some((s.through.seq, whole(s).ok()?))).collect();
+    Found { id: Some(journal.id()), first, entries, error, snapshots, ..none() }
+}
+
+/// Judges what was found; an `Err` is a verdict that is not right.
+fn classify(sample: &Sample, harm: Harm, found: &Found) -> Result<Ending, String> {
+    if let Some(verdict) = &found.verdict {
+        return if is_right(sample, harm, verdict) { Ok(Ending::Said) } else { Err(verdict.to_string()) };
+    }
+    let expected = &sample.entries[sample.first as usize - 1..];
+    if found.id != Some(ID) || found.first != sample.first || !expected.starts_with(&found.entries) {
+        return Ok(Ending::Silent);
+    }
+    let based = sample.first == 1
+        || found.snapshots.iter().any(|(through, entries)| {
+            let held = sample.entries[..*through as usize].iter().step_by(5);
+            *through + 1 >= sample.first && entries.iter().eq(held)
+        });
+    match &found.error {
+        None if found.entries.len() == expected.len() && based => Ok(Ending::Whole),
+        Some(Error::EntryDamaged { seq, .. }) if *seq == found.first + found.entries.len() as u64 => Ok(Ending::Said),
+        None => Ok(Ending::Silent),
+        Some(other) => Err(other.to_string()),
+    }
+}
+
+/// Whether the verdict is one that this harm may lead to, and names what is lost.
+fn is_right(sample: &Sample, harm: Harm, verdict: &Verdict) -> bool {
+    let last = sample.head.seq;
+    match (harm, verdict) {
+        (Harm::DatabaseMissing, Verdict::HistoryLost { from, to }) => (*from, *to) == (1, last),
+        (Harm::OlderImage, Verdict::HistoryLost { from, to }) => *from > 1 && *from <= last && *to == last,
+        (Harm::OthersFiles, Verdict::Foreign { expected, found, .. }) => expected != found,
+        (Harm::AnchorMissing, Verdict::AnchorLost) => true,
+        (Harm::AnchorOlder, Verdict::AnchorStale { anchor, head }) => anchor.seq < head.seq && *head == sample.head,
+        (
+            Harm::TailCut | Harm::SectorsZeroed | Harm::BitFlipped | Harm::PageZeroed | Harm::SledSnapshotEmptied,
+            Verdict::HistoryLost { from, to }
+            | Verdict::LastGroupUnconfirmed { from, to }
+            | Verdict::EntryDamaged { from, to, .. }
+            | Verdict::Unreadable { lost: Some((from, to)), .. },
+        ) => from <= to && *to == last,
+        // Both slots lie in the file, which may have been cut to nothing.
+        (Harm::TailCut | Harm::SectorsZeroed, Verdict::AnchorDamaged { .. }) => true,
+        _ => false,
+    }
+}
+
+/// What sled by itself makes of its files.
+fn raw(dir: &Path, sample: &Sample) -> Raw {
+    let read = catch_unwind(AssertUnwindSafe(|| {
+        let db = sled::Config::new().path(dir).flush_every_ms(None).open()?;
+        let frames = db.iter().map(|stored| stored.map(|(key, value)| (key.to_vec(), value.to_vec())));
+        frames.collect::<sled::Result<BTreeMap<_, _>>>()
+    }));
+    match read {
+        Err(_) => Raw::Panicked,
+        Ok(Err(_)) => Raw::Failed,
+        Ok(Ok(frames)) if frames == sample.frames => Raw::Whole,
+        Ok(Ok(_)) => Raw::Silent,
+    }
+}
+
+/// What became of all trials of one kind.
+#[derive(Debug, Default)]
+struct Row {
+    endings: BTreeMap<Ending, u64>,
+    /// Whole, where raw sled was not.
+    recovered: u64,
+    raw: BTreeMap<Raw, u64>,
+    verdicts: BTreeMap<String, u64>,
+}
+
+fn trial(harm: Harm, draw: &mut Draw, samples: &[Sample], other: &Sample, root: &Path, row: &mut Row) {
+    let sample = &samples[draw.index(samples.len())];
+    let (dir, for_raw) = (root.join("journal"), root.join("raw"));
+    let what = harm.do_to(&dir, sample, other, draw);
+    if for_raw.exists() {
+        std::fs::remove_dir_all(&for_raw).unwrap();
+    }
+    support::restore(&for_raw, &image(&dir));
+    let raw = raw(&for_raw.join("sled"), sample);
+    // Reading takes nothing for whole that the opening does not, and never more than there was.
+    let copy = read_copy(&dir).unwrap();
+    let read: Vec<_> = copy.entries(copy.first_seq()).map_while(Result::ok).map(|entry| entry.bytes).collect();
+    let found = open(&dir, sample);
+    let at = format!("{}: {what}; {}", harm.name(), sample.what);
+    let ending = classify(sample, harm, &found).unwrap_or_else(|wrong| panic!("{at}: {wrong}"));
+    assert_ne!(ending, Ending::Silent, "{at}");
+    if ending == Ending::Whole {
+        assert!(copy.verdict().is_intact(), "{at}: {}", copy.verdict());
+        assert_eq!(read.len(), found.entries.len(), "{at}");
+    }
+    *row.endings.entry(ending).or_default() += 1;
+    *row.raw.entry(raw).or_default() += 1;
+    row.recovered += u64::from(ending == Ending::Whole && raw != Raw::Whole);
+    if let Some(verdict) = found.verdict {
+        let name = format!("{verdict:?}");
+        *row.verdicts.entry(name.split([' ', '(']).next().unwrap().into()).or_default() += 1;
+    } else if found.error.is_some() {
+        *row.verdicts.entry("EntryDamaged (in reading)".into()).or_default() += 1;
+    }
+}
+
+#[test]
+fn no_damage_is_silent() {
+    let trials = tier().of(8, 50, 1_000);
+    let (samples, other) = (sample::samples(), sample::stranger());
+    let rows = at_once(Harm::ALL.to_vec(), |harm| {
+        let (mut row, root) = (Row::default(), tempfile::tempdir().unwrap());
+        for n in 0..trials {
+            let mut draw = Draw(seed().unwrap_or(1) * 1_000_003 + n);
+            trial(harm, &mut draw, &samples, &other, root.path(), &mut row);
+        }
+        (harm, row)
+    });
+    let rows: BTreeMap<Harm, Row> = rows.into_iter().collect();
+    let mut table = format!(
+        "\n{trials} trials each          |          with the wrapper           |        raw sled\n{:24} | intact recovered verdict silent | whole silent Err panic | verdicts\n",
+        "damage"
+    );
+    let mut raw_silent = 0;
+    for (harm, row) in &rows {
+        let ended = |ending| row.endings.get(&ending).copied().unwrap_or(0);
+        let of_raw = |raw| row.raw.get(&raw).copied().unwrap_or(0);
+        raw_silent += of_raw(Raw::Silent);
+        writeln!(
+            table,
+            "{:24} | {:6} {:9} {:7} {:6} | {:5} {:6} {:3} {:5} | {:?}",
+            harm.name(),
+            ended(Ending::Whole) - row.recovered,
+            row.recovered,
+            ended(Ending::Said),
+            ended(Ending::Silent),
+            of_raw(Raw::Whole),
+            of_raw(Raw::Silent),
+            of_raw(Raw::Failed),
+            of_raw(Raw::Panicked),
+            row.verdicts
+        )
+        .unwrap();
+    }
+    println!("{table}");
+    // Damage that sled does not hide would prove nothing.
+    assert!(raw_silent > trials, "raw sled hid only {raw_silent} losses");
+}
+
+/// The judge catches what it is for: less than there was, others' entries, a verdict that does not fit.
+#[test]
+fn the_judge_sees_what_it_is_for() {
+    let samples = sample::samples();
+    let sample = &samples[2];
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("journal");
+    let found = || {
+        support::restore(&dir, &sample.files);
+        open(&dir, sample)
+    };
+    let judge = |found: &Found| classify(sample, Harm::BitFlipped, found);
+    assert_eq!(judge(&found()), Ok(Ending::Whole));
+    let shorter = |mut found: Found| {
+        found.entries.pop();
+        found
+    };
+    let other = |mut found: Found| {
+        found.entries[3][0] ^= 1;
+        found
+    };
+    let swapped = |found: Found| Found { id: Some(JournalId([2; 16])), ..found };
+    let baseless = |found: Found| Found { snapshots: vec![], ..found };
+    let later = |found: Found| Found { first: found.first + 1, ..found };
+    for silent in [shorter(found()), other(found()), swapped(found()), baseless(found()), later(found())] {
+        assert_eq!(judge(&silent), Ok(Ending::Silent));
+    }
+    let misplaced = Error::EntryDamaged { seq: 1, reason: String::new() };
+    judge(&Found { error: Some(misplaced), ..shorter(found()) }).unwrap_err();
+    for wrong in [Verdict::AnchorLost, Verdict::HistoryLost { from: 5, to: 9 }] {
+        judge(&Found { verdict: Some(wrong), ..found() }).unwrap_err();
+    }
+    // And so does the comparison with raw sled, on a whole journal and on a shorter one.
+    support::restore(&dir, &sample.files);
+    assert_eq!(raw(&dir.join("sled"), sample), Raw::Whole);
+    support::restore(&dir, &sample.older);
+    assert_eq!(raw(&dir.join("sled"), sample), Raw::Silent);
+}
