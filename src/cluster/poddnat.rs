@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::claim::{CLAIM_BYTES_MAX, ClaimAnnotation, ClaimError, ClaimItem, ReleasingItem};
-use crate::machine::event::seen::ClaimSeen;
+use crate::machine::event::seen::{ClaimSeen, MANAGER_ANOTHER, MANAGER_NATGW, MANAGER_NOT_TOLD};
 use crate::machine::identity::{AllocationId, EntryId, Protocol};
 use crate::machine::state::Controller;
 use crate::ports::cluster::{ClaimFound, MappedPort, Mapping, Publication};
@@ -28,6 +28,9 @@ pub const KIND: &str = "PodDNAT";
 
 /// Our finalizer: while it is set, entries may still exist.
 pub const FINALIZER: &str = "natgw-controller";
+
+/// The field manager of everything that natgw writes: managedFields name it.
+pub const FIELD_MANAGER: &str = "natgw";
 
 /// The annotation that makes a PodDNAT a claim.
 pub const CLAIM_ANNOTATION: &str = "k8s.aliyun.com/pod-dnat-claim";
@@ -85,6 +88,9 @@ pub struct Metadata {
     /// Labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Who wrote which fields; the API server's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub managed_fields: Vec<ManagedFields>,
     /// Name, the pod's.
     pub name: String,
     /// Namespace, the pod's.
@@ -98,6 +104,17 @@ pub struct Metadata {
     /// The API server's.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub uid: String,
+}
+
+/// One writer of an object's fields. What is not looked at passes through as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ManagedFields {
+    /// The writer's name.
+    pub manager: String,
+    /// Operation, time, fields.
+    #[serde(flatten)]
+    pub rest: BTreeMap<String, serde_json::Value>,
 }
 
 /// A reference to an owner. There is no controller flag: the pod does not control its PodDNAT.
@@ -300,8 +317,17 @@ pub fn claim_of(object: &PodDnat) -> ClaimSeen {
         claim: annotation_of(object).map(|annotation| Box::new(annotation.claim(spec))),
         published: !status.entries.is_empty(),
         owner: controller_of(metadata),
-        manager: 0,
+        manager: manager_of(metadata),
         shown: None,
+    }
+}
+
+/// Who wrote the object, as numbers of [`ClaimSeen`]: we as soon as one of the writers is natgw.
+fn manager_of(metadata: &Metadata) -> u8 {
+    match metadata.managed_fields.as_slice() {
+        [] => MANAGER_NOT_TOLD,
+        writers if writers.iter().any(|writer| writer.manager == FIELD_MANAGER) => MANAGER_NATGW,
+        _ => MANAGER_ANOTHER,
     }
 }
 

@@ -52,14 +52,18 @@ impl State {
         }
     }
 
-    /// A claim that belongs to no allocation: without history it gives the state back, otherwise it is a left-over.
-    /// One without our annotation is somebody else's and stays.
+    /// A claim that belongs to no allocation: without history it gives the state back, otherwise it is a left-over. One
+    /// whose annotation cannot be read is a left-over where natgw wrote it; any other is somebody else's and stays.
     fn decide_claim(&self, key: &PodKey) -> Option<Event> {
-        let strange = self.claims.get(key)?;
-        let claim = strange.claim.as_ref()?;
-        if strange.ghost {
-            return None;
-        }
+        let strange = self.claims.get(key).filter(|strange| !strange.ghost)?;
+        let ghost = || {
+            Event::GhostDecided(decided::GhostDecided {
+                namespace: key.namespace.as_ref().to_owned(),
+                name: key.name.as_ref().to_owned(),
+                uid: strange.uid.as_ref().to_owned(),
+            })
+        };
+        let Some(claim) = &strange.claim else { return strange.written_by_us.then(ghost) };
         if self.rebuilding {
             if let Some(recovered) = self.recover(key, strange) {
                 return Some(Event::Recovered(recovered));
@@ -70,13 +74,7 @@ impl State {
             }
         }
         let held_by_us = self.by_name.get(key).is_some_and(|id| <(u64, u64)>::from(*id) == claim.allocation);
-        (!held_by_us).then(|| {
-            Event::GhostDecided(decided::GhostDecided {
-                namespace: key.namespace.as_ref().to_owned(),
-                name: key.name.as_ref().to_owned(),
-                uid: strange.uid.as_ref().to_owned(),
-            })
-        })
+        (!held_by_us).then(ghost)
     }
 
     /// The allocation that a claim describes, if it can be believed: its term, its place in a configured pool, and no

@@ -198,6 +198,7 @@ impl Stage {
             }
             "deleted" => self.claim_deleted(words[1]),
             "vanishes" => self.claim_vanishes(words[1]),
+            "unreadable" => self.claim_unreadable(&words[1..]),
             "history-lost" => self.outside.lose_history(),
             "let" => drop(self.outside.held.remove(words[1])),
             word => panic!("{word:?} cannot happen in a story"),
@@ -251,6 +252,23 @@ impl Stage {
     fn claim_vanishes(&mut self, name: &str) {
         let (namespace, uid) = ("default".into(), self.claim_uid(name));
         self.outside.record(Event::ClaimGone(seen::ClaimGone { namespace, name: name.into(), uid }));
+    }
+
+    /// `unreadable NAME UID [natgw|another]`: a PodDNAT whose annotation is no claim, and who wrote it.
+    fn claim_unreadable(&mut self, words: &[&str]) {
+        let manager = match words.get(2) {
+            Some(&"natgw") => seen::MANAGER_NATGW,
+            Some(&"another") => seen::MANAGER_ANOTHER,
+            _ => seen::MANAGER_NOT_TOLD,
+        };
+        self.outside.record(Event::ClaimSeen(seen::ClaimSeen {
+            namespace: "default".into(),
+            name: words[0].into(),
+            uid: words[1].into(),
+            finalizer: true,
+            manager,
+            ..seen::ClaimSeen::default()
+        }));
     }
 
     fn claim_uid(&self, name: &str) -> String {

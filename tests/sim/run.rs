@@ -83,14 +83,17 @@ fn converge_within(world: &mut World, from_ms: u64, within_ms: u64) {
     let began_ms = world.now.get();
     let earliest_ms = began_ms + from_ms;
     let from = world.steps;
+    // When a reservation was last still to end by itself: what follows from its end takes its time.
+    let mut expired_ms = began_ms;
     while world.checker.violations.is_empty() {
         let now = world.now.get();
         let expires = crate::liveness::expires(world);
         if now >= earliest_ms && world.is_quiet() && !expires {
             return rest(world);
         }
-        let bound_ms = if expires { within_ms + RETENTION_MAX_MS } else { within_ms };
-        if now > began_ms + bound_ms || world.steps > from + STEPS_MAX {
+        expired_ms = if expires { now } else { expired_ms };
+        let bound_ms = if expires { began_ms + RETENTION_MAX_MS } else { expired_ms } + within_ms;
+        if now > bound_ms || world.steps > from + STEPS_MAX {
             let evidence = format!("no rest {} ms after the last fault; {}", now - began_ms, world.unrest());
             let mut checker = std::mem::take(&mut world.checker);
             checker.violated(world, "L1", evidence);

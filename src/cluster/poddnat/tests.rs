@@ -163,6 +163,27 @@ fn the_documented_sample_is_no_claim_and_is_read_all_the_same() {
         "status":{"created":"true","entries":[{"externalPort":"512"}]}}"#;
     let seen = claim_of(&serde_json::from_str(sample).unwrap());
     assert_eq!((seen.claim, seen.deleting, seen.finalizer, seen.published), (None, true, false, true));
+    assert_eq!(seen.manager, MANAGER_ANOTHER);
+}
+
+#[test]
+fn who_wrote_an_object_is_told_by_its_managed_fields_and_these_pass_through() {
+    let text = |managers: &[&str]| {
+        let fields = managers
+            .iter()
+            .map(|name| format!(r#"{{"manager":"{name}","operation":"Update","fieldsV1":{{"f:spec":{{}}}}}}"#));
+        let fields = fields.collect::<Vec<_>>().join(",");
+        format!(
+            r#"{{"apiVersion":"alibabacloud.com/v1","kind":"PodDNAT","metadata":{{"managedFields":[{fields}],"name":"a","namespace":"b"}},"spec":{{}}}}"#
+        )
+    };
+    let read = |text: &str| serde_json::from_str::<PodDnat>(text).unwrap();
+    assert_eq!(claim_of(&read(&text(&[]))).manager, MANAGER_NOT_TOLD);
+    assert_eq!(claim_of(&read(&text(&["kubectl-edit", "natgw"]))).manager, MANAGER_NATGW);
+    assert_eq!(claim_of(&read(&text(&["manager"]))).manager, MANAGER_ANOTHER);
+    let object = read(&text(&["natgw"]));
+    assert_eq!(read(&serde_json::to_string(&object).unwrap()), object);
+    assert_eq!(object.metadata.managed_fields[0].rest["operation"], "Update");
 }
 
 #[test]

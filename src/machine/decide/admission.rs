@@ -88,7 +88,7 @@ impl State {
             return Some(WaitReason::PreviousMappingReleasing);
         }
         if let Some(strange) = self.claims.get(&pod.key) {
-            let ours = strange.claim.is_some();
+            let ours = strange.claim.is_some() || strange.written_by_us;
             return Some(if ours { WaitReason::PreviousMappingReleasing } else { WaitReason::OtherController });
         }
         let namesakes = self.pods_by_name.get(&pod.key)?;

@@ -51,6 +51,15 @@ pub struct PodGone {
     pub uid: String,
 }
 
+/// [`ClaimSeen::manager`]: the object does not tell.
+pub const MANAGER_NOT_TOLD: u8 = 0;
+
+/// [`ClaimSeen::manager`]: natgw wrote it.
+pub const MANAGER_NATGW: u8 = 1;
+
+/// [`ClaimSeen::manager`]: only others wrote it.
+pub const MANAGER_ANOTHER: u8 = 2;
+
 /// Kind 12, version 2.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct ClaimSeen {
@@ -72,7 +81,7 @@ pub struct ClaimSeen {
     pub published: bool,
     /// The first owner that is not a pod: API version, kind, name, UID.
     pub owner: Option<(String, String, String, String)>,
-    /// Who made the object, by its managedFields: 0 not told, 1 we, 2 another.
+    /// Who wrote the object, by its managedFields.
     pub manager: u8,
     /// What an object without a claim annotation maps.
     pub shown: Option<Box<Shown>>,

@@ -233,8 +233,9 @@ impl State {
                 let held = self.take_claim(&key).map(|claim| claim.held).unwrap_or_default();
                 let (uid, claim, since) = (seen.uid.as_str().into(), seen.claim.clone(), self.seq);
                 let owner = seen.owner.as_ref().map(|owner| Box::new(Controller::of(owner)));
-                let published = seen.published;
-                self.put_claim(&key, StrangeClaim { uid, since, claim, owner, published, ghost, held });
+                let (published, written_by_us) = (seen.published, seen.manager == seen::MANAGER_NATGW);
+                let strange = StrangeClaim { uid, since, claim, owner, published, written_by_us, ghost, held };
+                self.put_claim(&key, strange);
                 self.refresh_claim(&key);
                 self.worklist.insert(Subject::Claim(key.clone()));
                 self.wake_name(&key);

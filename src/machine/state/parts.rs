@@ -228,6 +228,8 @@ pub struct StrangeClaim {
     /// Its owner that is not a pod.
     pub(crate) owner: Option<Box<Controller>>,
     pub(crate) published: bool,
+    /// natgw wrote it, whatever became of its annotation.
+    pub(crate) written_by_us: bool,
     /// It stands for nothing and is being deleted.
     pub(crate) ghost: bool,
     pub(crate) held: Vec<Intent>,

@@ -85,7 +85,10 @@ impl State {
         let key = PodKey::new(seen.namespace.as_str(), seen.name.as_str());
         let strange = self.claims.get(&key);
         let same = strange.is_some_and(|claim| {
-            *claim.uid == *seen.uid && claim.claim == seen.claim && claim.published == seen.published
+            *claim.uid == *seen.uid
+                && claim.claim == seen.claim
+                && claim.published == seen.published
+                && claim.written_by_us == (seen.manager == seen::MANAGER_NATGW)
         });
         let ours = self.by_name.get(&key).and_then(|id| Some((*id, self.allocations.get(id)?)));
         same || ours.is_some_and(|(id, allocation)| {

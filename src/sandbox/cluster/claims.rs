@@ -3,7 +3,9 @@
 
 use super::watch::Change;
 use super::{Due, Model};
-use crate::cluster::poddnat::{self, FINALIZER, OwnerReference, PodDnat, claim_of, encode_status, found};
+use crate::cluster::poddnat::{
+    self, FIELD_MANAGER, FINALIZER, ManagedFields, OwnerReference, PodDnat, claim_of, encode_status, found,
+};
 use crate::machine::event::seen::ClaimGone;
 use crate::machine::identity::PodKey;
 use crate::ports::cluster::{ClaimFound, ClusterError, ClusterErrorClass, Mapping, Publication};
@@ -40,6 +42,8 @@ impl Model {
         object.metadata.uid = self.next_uid();
         object.metadata.generation = 1;
         object.metadata.creation_timestamp = Some(self.wall_text());
+        let manager = FIELD_MANAGER.to_owned();
+        object.metadata.managed_fields = vec![ManagedFields { manager, ..ManagedFields::default() }];
         self.write(key, object);
         self.read_back("create_claim", key)
     }
