@@ -40,8 +40,9 @@ pub fn cluster(
     // Claims first: a pod that has one is known by it.
     let named: BTreeSet<(&str, &str)> =
         claims.iter().map(|claim| (claim.namespace.as_str(), claim.name.as_str())).collect();
+    let there: BTreeSet<&str> = claims.iter().map(|claim| claim.uid.as_str()).collect();
     for (key, uid) in state.claims_known(began.seq) {
-        if !named.contains(&(&*key.namespace, &*key.name)) {
+        if !there.contains(uid) {
             let (namespace, name) = (key.namespace.as_ref().to_owned(), key.name.as_ref().to_owned());
             let uid = uid.to_owned();
             events.push(Event::ClaimGone(seen::ClaimGone { namespace, name, uid }));

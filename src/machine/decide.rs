@@ -6,12 +6,14 @@
 
 mod admission;
 mod fixed;
+mod recovery;
 mod repair;
 
+use crate::machine::decide::recovery::Remnant;
 use crate::machine::demand::{Demand, RefusalReason, ReleaseReason, WaitReason, bounded};
 use crate::machine::event::{Event, decided, timer};
 use crate::machine::identity::{AllocationId, EntryId, PodKey, PodUid, Stamp, TableId};
-use crate::machine::state::{Listed, Phase, Pod, Standing, State, StrangeClaim, Subject, TERM_LEAD_MAX, Timer};
+use crate::machine::state::{Listed, Phase, Pod, Standing, State, Subject, Timer};
 
 impl State {
     /// The next decision that is due, if any. The caller makes it a record, folds it, and asks again.
@@ -63,7 +65,10 @@ impl State {
                 uid: strange.uid.as_ref().to_owned(),
             })
         };
-        let Some(claim) = &strange.claim else { return strange.written_by_us.then(ghost) };
+        let Some(claim) = &strange.claim else {
+            // What entries of it are left may be its pod's mapping, and the claim is then that one's.
+            return (strange.written_by_us && !self.has_remnant(key)).then(ghost);
+        };
         if self.rebuilding {
             if let Some(recovered) = self.recover(key, strange) {
                 return Some(Event::Recovered(recovered));
@@ -75,64 +80,6 @@ impl State {
         }
         let held_by_us = self.by_name.get(key).is_some_and(|id| <(u64, u64)>::from(*id) == claim.allocation);
         (!held_by_us).then(ghost)
-    }
-
-    /// The allocation that a claim describes, if it can be believed: its term, its place in a configured pool, and no
-    /// other allocation on its tuples.
-    fn recover(&self, key: &PodKey, strange: &StrangeClaim) -> Option<decided::Allocated> {
-        let claim = strange.claim.as_ref()?;
-        let (eip, ip) = (claim.eip?, claim.ip?);
-        let pool = self.pools.iter().find(|entry| entry.gateway.as_str() == claim.gateway);
-        let within = |item: &decided::Item| {
-            pool.is_some_and(|pool| pool.range.contains(item.external)) || self.is_marked(claim, eip, item)
-        };
-        let free = |item: &decided::Item| {
-            let protocol = crate::machine::identity::protocol_of(item.protocol);
-            protocol.is_some_and(|protocol| {
-                let hold = self.holds.get(&(eip, protocol, item.external));
-                hold.and_then(|hold| hold.owner).is_none()
-            })
-        };
-        let unused = |item: &decided::Item| !self.by_generation.contains_key(&item.generation.into());
-        let pod = self.pods.get(&PodUid::from(claim.pod.as_str()));
-        let believed = claim.allocation.0 <= self.term.saturating_add(TERM_LEAD_MAX)
-            && pod.is_none_or(|pod| pod.key == *key)
-            && !claim.items.is_empty()
-            && claim.items.iter().all(|item| within(item) && free(item) && unused(item))
-            && !self.by_name.contains_key(key)
-            && !self.allocations.contains_key(&AllocationId::from(claim.allocation));
-        let (eni, vswitch, zone) = claim.place.clone();
-        believed.then(|| decided::Allocated {
-            pod: claim.pod.clone(),
-            namespace: key.namespace.as_ref().to_owned(),
-            name: key.name.as_ref().to_owned(),
-            allocation: claim.allocation,
-            gateway: claim.gateway.clone(),
-            table: claim.table.clone(),
-            eip,
-            ip,
-            eni,
-            vswitch,
-            zone,
-            fixed: claim.fixed,
-            items: claim.items.clone(),
-            passed_over: Vec::new(),
-        })
-    }
-
-    /// Whether a claimed item has an entry with the mark of its allocation: what is there counts, in a pool or not.
-    fn is_marked(
-        &self,
-        claim: &crate::machine::event::seen::Claim,
-        eip: std::net::Ipv4Addr,
-        item: &decided::Item,
-    ) -> bool {
-        let Some(table) = self.tables.get(&TableId::from(claim.table.as_str())) else { return false };
-        let Some(protocol) = crate::machine::identity::protocol_of(item.protocol) else { return false };
-        let entry = table.strays_external.get(&(eip, protocol, item.external)).and_then(|id| table.entries.get(id));
-        let Some(Listed::Stray(stray)) = entry else { return false };
-        let mark = crate::machine::identity::Mark::parse(&stray.name).filter(|_| stray.marked);
-        mark.is_some_and(|mark| <(u64, u64)>::from(mark.allocation) == claim.allocation)
     }
 
     fn decide_allocation(&self, id: AllocationId) -> Option<Event> {
@@ -179,6 +126,13 @@ impl State {
     fn decide_stray(&self, table_id: &TableId, entry: &EntryId) -> Option<Event> {
         let table = self.tables.get(table_id).filter(|table| table.open)?;
         let Some(Listed::Stray(stray)) = table.entries.get(entry) else { return None };
+        if self.remnants.contains(&(table_id.clone(), entry.clone())) {
+            match self.decide_remnant(table_id, stray) {
+                Remnant::Recovered(recovered) => return Some(Event::Recovered(*recovered)),
+                Remnant::Open => return None,
+                Remnant::Nobodys => {}
+            }
+        }
         let repair = self.settings.as_ref().is_some_and(|settings| settings.repair);
         let lives = || {
             let mark = crate::machine::identity::Mark::parse(&stray.name);

@@ -18,6 +18,7 @@ mod outcomes;
 mod parts;
 mod ports;
 mod queries;
+mod remnants;
 pub mod tables;
 mod told;
 mod wants;
@@ -96,6 +97,11 @@ pub struct State {
     pub(crate) claims: Map<PodKey, StrangeClaim>,
     /// Those of them that name an allocation.
     pub(crate) strange_of: Map<AllocationId, BTreeSet<PodKey>>,
+    /// The external tuples that they claim.
+    pub(crate) strange_at: Map<(Ipv4Addr, Protocol, u16), BTreeSet<PodKey>>,
+    /// Entries with our mark that were there when their table was first read without history, and of which it is not
+    /// decided whose they are.
+    pub(crate) remnants: BTreeSet<(TableId, EntryId)>,
     /// Strays by the allocation that their mark names.
     pub(crate) strays_of: Map<AllocationId, BTreeSet<(TableId, EntryId)>>,
 
@@ -182,6 +188,7 @@ impl State {
             self.holds.touched(),
             self.claims.touched(),
             self.strange_of.touched(),
+            self.strange_at.touched(),
             self.strays_of.touched(),
             self.by_vswitch.touched(),
             self.suspects.touched(),

@@ -81,8 +81,8 @@ impl Outside {
     }
 
     /// A leader without history takes over: it reads pods, claims and tables, and goes on from there.
-    pub fn lose_history(&mut self) {
-        let claims: Vec<Event> = self.claims().into_iter().map(Event::ClaimSeen).collect();
+    pub fn lose_history(&mut self, claims: Vec<seen::ClaimSeen>) {
+        let claims: Vec<Event> = claims.into_iter().map(Event::ClaimSeen).collect();
         self.state = State::default();
         self.looked.clear();
         self.term += 1;
@@ -105,7 +105,7 @@ impl Outside {
     }
 
     /// The PodDNATs as they were written.
-    fn claims(&self) -> Vec<seen::ClaimSeen> {
+    pub fn claims(&self) -> Vec<seen::ClaimSeen> {
         let named = self.state.allocations().filter(|(_, known)| known.claim_uid().is_some());
         named.map(|(id, known)| self.claim(*id, known)).collect()
     }

@@ -199,7 +199,7 @@ impl Stage {
             "deleted" => self.claim_deleted(words[1]),
             "vanishes" => self.claim_vanishes(words[1]),
             "unreadable" => self.claim_unreadable(&words[1..]),
-            "history-lost" => self.outside.lose_history(),
+            "history-lost" => self.history_lost(&words[1..]),
             "let" => drop(self.outside.held.remove(words[1])),
             word => panic!("{word:?} cannot happen in a story"),
         }
@@ -269,6 +269,32 @@ impl Stage {
             manager,
             ..seen::ClaimSeen::default()
         }));
+    }
+
+    /// `history-lost [without=NAME] [spoilt=NAME] [copied=NAME:OTHER:TERM]`: of what the next leader reads, that
+    /// PodDNAT is gone, that one has lost its annotation, or OTHER has the claim of NAME with another allocation and term.
+    fn history_lost(&mut self, words: &[&str]) {
+        let mut claims = self.outside.claims();
+        for word in words {
+            let (how, what) = word.split_once('=').expect("HOW=WHAT");
+            match how {
+                "without" => claims.retain(|claim| claim.name != what),
+                "spoilt" => claims.iter_mut().filter(|claim| claim.name == what).for_each(|claim| claim.claim = None),
+                "copied" => {
+                    let mut parts = what.split(':');
+                    let mut part = || parts.next().expect("NAME:OTHER:TERM");
+                    let (name, other, term) = (part(), part(), part().parse().expect("a term"));
+                    let mut copy = claims.iter().find(|claim| claim.name == name).expect("a PodDNAT").clone();
+                    (copy.name, copy.uid) = (other.into(), format!("claim-{other}"));
+                    let claim = copy.claim.as_mut().expect("a claim");
+                    (claim.allocation, claim.pod) = ((term, 900), other.into());
+                    claim.items.iter_mut().zip(901..).for_each(|(item, n)| item.generation = (term, n));
+                    claims.push(copy);
+                }
+                other => panic!("{other:?} is nothing that happens to a claim"),
+            }
+        }
+        self.outside.lose_history(claims);
     }
 
     fn claim_uid(&self, name: &str) -> String {

@@ -15,6 +15,10 @@ const PORT_BREAK_ABOVE: u16 = 1_024;
 impl State {
     pub(super) fn decide_demand(&self, uid: &PodUid, pod: &Pod, wants: &[Want], fixed: bool) -> Option<Event> {
         let ip = pod.ip.filter(|_| pod.ended.is_none() && pod.grace_ends_ms.is_none())?;
+        if self.has_remnant(&pod.key) && !self.is_missing(ip) {
+            // Its entries may be there already.
+            return None;
+        }
         let fixed = fixed && self.may_be_fixed(pod);
         let reservation = self.reservation(&pod.key).filter(|(_, allocation)| fixed && allocation.is_over());
         if let Some(reason) = self.obstacle(uid, pod, ip, reservation.is_some()) {

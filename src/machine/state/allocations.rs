@@ -49,6 +49,7 @@ impl State {
         self.worklist.insert(Subject::Allocation(id));
         if claimed {
             self.adopt_strays(id);
+            self.wake_remnants_of(id);
             let releasing = strange.and_then(|strange| strange.claim).map(|claim| claim.releasing).unwrap_or_default();
             self.recover_releasing(id, &releasing);
             self.end_rebuild();
@@ -70,10 +71,10 @@ impl State {
         let absent_since_wall_ms = strange.and_then(|strange| strange.claim.as_ref()?.absent_since_wall_ms);
         // A pod that is there, as after a restored backup, is not absent whatever the claim says.
         let there = absent_since_wall_ms.is_some() && self.is_there(&body.pod.as_str().into());
-        let claim = match (claimed, there) {
-            (true, false) => Claim::Written(self.seq),
-            (true, true) | (false, _) => Claim::Absent,
-        };
+        // Of what only entries are left no claim says anything.
+        let said =
+            strange.is_some_and(|strange| strange.claim.as_ref().is_some_and(|c| c.allocation == body.allocation));
+        let claim = if claimed && said && !there { Claim::Written(self.seq) } else { Claim::Absent };
         Allocation {
             pod: body.pod.as_str().into(),
             key: PodKey::new(body.namespace.as_str(), body.name.as_str()),

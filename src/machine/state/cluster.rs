@@ -32,6 +32,9 @@ impl State {
         let mut pod = before.unwrap_or_else(|| new_pod(seen));
         if pod.ip != seen.ip {
             self.move_pod(&uid, pod.ip, seen.ip);
+            if let Some(ip) = pod.ip {
+                self.wake_remnants_to(ip);
+            }
         }
         let asked = (pod.demand.clone(), pod.barred, pod.standing.clone());
         self.leave_queue(&uid, &mut pod);
@@ -92,6 +95,9 @@ impl State {
         let Some(mut pod) = self.pods.remove(uid) else { return };
         self.leave_queue(uid, &mut pod);
         self.move_pod(uid, pod.ip, None);
+        if let Some(ip) = pod.ip {
+            self.wake_remnants_to(ip);
+        }
         self.undecided.remove(uid);
         self.marking.remove(uid);
         if let Some(due) = pod.grace_ends_ms {
@@ -244,6 +250,8 @@ impl State {
     }
 
     fn own_claim_seen(&mut self, id: AllocationId, seen: &seen::ClaimSeen) {
+        // One object has a name: another that was known under it has gone.
+        self.forget_claim(&PodKey::new(seen.namespace.as_str(), seen.name.as_str()));
         if let Some(allocation) = self.allocations.get_mut(&id) {
             // A claim that is being deleted ends the allocation; decide reads this.
             allocation.claim_deleting = seen.deleting;
@@ -259,9 +267,7 @@ impl State {
 
     pub(super) fn claim_gone(&mut self, body: &seen::ClaimGone) {
         let key = PodKey::new(body.namespace.as_str(), body.name.as_str());
-        if let Some(mut claim) = self.take_claim(&key) {
-            self.agenda.replace(&mut claim.held, Vec::new(), self.seq);
-        }
+        self.forget_claim(&key);
         if let Some(id) = self.by_name.get(&key).copied() {
             if let Some(allocation) = self.allocations.get_mut(&id) {
                 // It may be the claim of an earlier allocation of this name.
@@ -279,11 +285,23 @@ impl State {
         self.wake_name(&key);
     }
 
+    /// A claim that belongs to no allocation is there no more.
+    fn forget_claim(&mut self, key: &PodKey) {
+        if let Some(mut claim) = self.take_claim(key) {
+            self.agenda.replace(&mut claim.held, Vec::new(), self.seq);
+            self.end_rebuild();
+        }
+    }
+
     pub(super) fn ghost_decided(&mut self, body: &decided::GhostDecided) -> Result<(), &'static str> {
         let key = PodKey::new(body.namespace.as_str(), body.name.as_str());
         let claim = self.claims.get_mut(&key).ok_or("no claim of that name is known")?;
         claim.ghost = true;
+        let named = claim.claim.as_ref().map(|claim| AllocationId::from(claim.allocation));
         self.refresh_claim(&key);
+        if let Some(id) = named {
+            self.wake_remnants_of(id);
+        }
         self.end_rebuild();
         Ok(())
     }
@@ -312,9 +330,13 @@ impl State {
         self.wake_homeless();
     }
 
-    fn wake_pod(&mut self, uid: &PodUid) {
-        let arrival = self.pods.get(uid).and_then(|pod| pod.arrival).unwrap_or(u64::MAX);
+    pub(super) fn wake_pod(&mut self, uid: &PodUid) {
+        let pod = self.pods.get(uid);
+        let (arrival, ip) = (pod.and_then(|pod| pod.arrival).unwrap_or(u64::MAX), pod.and_then(|pod| pod.ip));
         self.worklist.insert(Subject::Pod(arrival, uid.clone()));
+        if let Some(ip) = ip {
+            self.wake_remnants_to(ip);
+        }
     }
 
     pub(super) fn reconsider_pod(&mut self, uid: &PodUid) {

@@ -306,8 +306,12 @@ impl State {
             table.queue.remove(&arrival);
         }
         pod.standing = Standing::Allocated(id);
+        let ip = pod.ip;
         self.undecided.remove(uid);
         self.refresh_pod(uid);
+        if let Some(ip) = ip {
+            self.wake_remnants_to(ip);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use crate::machine::demand::{Demand, Note, RefusalReason, ReleaseReason, WaitReason};
+use crate::machine::demand::{Demand, Note, RefusalReason, ReleaseReason, WaitReason, Want};
 use crate::machine::identity::{
     AllocationId, EniId, EntryId, GatewayId, Generation, PodKey, PodUid, Protocol, TableId, UidHash, VSwitchId, ZoneId,
 };
@@ -265,4 +265,35 @@ pub enum Subject {
     Queue(TableId),
     /// A pod, by its arrival: who asked first is decided first.
     Pod(u64, PodUid),
+}
+
+impl Stray {
+    /// The external tuples that it occupies. `Any` occupies the address, which makes the EIP unusable instead.
+    pub(crate) fn external(&self) -> Vec<(Ipv4Addr, Protocol, u16)> {
+        let (first, last) = self.external_ports;
+        let protocols: &[Protocol] = match &self.protocol {
+            Some(protocol) => std::slice::from_ref(protocol),
+            None => &Protocol::ALL,
+        };
+        let ports = || (first..=last).filter(|port| *port != 0);
+        protocols.iter().flat_map(|protocol| ports().map(|port| (self.external_ip, *protocol, port))).collect()
+    }
+
+    /// The address, protocol and port to which it sends, where that is one port.
+    pub(crate) fn internal(&self) -> Option<(Ipv4Addr, Protocol, u16)> {
+        let (first, last) = self.internal_ports;
+        (first == last && first != 0).then_some((self.internal_ip, self.protocol?, first))
+    }
+
+    /// The pod's port with its protocol and the public port, where it maps one to one.
+    pub(crate) fn ports(&self) -> Option<(Want, u16)> {
+        let (_, protocol, internal) = self.internal()?;
+        let (first, last) = self.external_ports;
+        (first == last && first != 0).then_some((Want { internal, protocol }, first))
+    }
+
+    /// It maps whole addresses (DNAT IP mapping).
+    pub(crate) fn is_any(&self) -> bool {
+        self.external_ports == (0, 0)
+    }
 }

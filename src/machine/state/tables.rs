@@ -5,7 +5,7 @@
 //! unmarked, it is somebody else's and only its place is noted.
 
 use crate::machine::event::seen;
-use crate::machine::identity::{AllocationId, EntryId, Generation, Mark, Protocol, TableId, Tuple, protocol_of};
+use crate::machine::identity::{AllocationId, EntryId, Generation, Mark, TableId, Tuple, protocol_of};
 use crate::machine::intent::Intent;
 use crate::machine::state::{Entry, Listed, RefusedClass, State, Stray, Subject, Timer};
 
@@ -150,6 +150,7 @@ impl State {
     fn drop_stray(&mut self, table_id: &TableId, id: &EntryId, mut stray: Stray) {
         self.agenda.replace(&mut stray.held, Vec::new(), self.seq);
         self.index_stray(&stray, table_id, id, false);
+        self.remnants.remove(&(table_id.clone(), id.clone()));
         let table = self.tables.or_default(table_id.clone());
         table.committed = table.committed.saturating_sub(1);
         table.strays_going.remove(id);
@@ -194,7 +195,11 @@ impl State {
     pub(super) fn stale_decided(&mut self, table: &TableId, id: &EntryId) -> Result<(), &'static str> {
         let entries = &mut self.tables.get_mut(table).ok_or("the table is not known")?.entries;
         match entries.get_mut(id) {
-            Some(Listed::Stray(stray)) if stray.marked => stray.stale = true,
+            Some(Listed::Stray(stray)) if stray.marked => {
+                stray.stale = true;
+                let ip = stray.internal_ip;
+                self.end_remnant(table, id, ip);
+            }
             Some(Listed::Stray(_)) => return Err("the entry does not carry our mark"),
             Some(Listed::Ours(..)) | None => return Err("the entry is not a stray"),
         }
@@ -252,9 +257,20 @@ impl State {
             table.rests_ms = Some(due);
             self.timers.insert((due, Timer::Rest(id.clone())));
         }
-        let strays = table.entries.iter().filter(|(_, listed)| matches!(listed, Listed::Stray(_)));
-        let subjects: Vec<_> = strays.map(|(entry, _)| Subject::Stray(id.clone(), entry.clone())).collect();
-        self.worklist.extend(subjects);
+        let strays = table.entries.iter().filter_map(|(entry, listed)| match listed {
+            Listed::Stray(stray) => Some((entry.clone(), stray.marked && !stray.stale)),
+            Listed::Ours(..) => None,
+        });
+        for (entry, marked) in strays.collect::<Vec<_>>() {
+            if marked && self.rebuilding {
+                self.remnants.insert((id.clone(), entry.clone()));
+            }
+            self.worklist.insert(Subject::Stray(id.clone(), entry));
+        }
+        if self.rebuilding {
+            // Of two claims to one tuple the entries tell which counts.
+            self.worklist.extend(self.claims.iter().map(|(key, _)| Subject::Claim(key.clone())));
+        }
         self.worklist.insert(Subject::Queue(id.clone()));
         self.worklist.extend(self.unsettled.iter().copied().map(Subject::Allocation));
         self.wake_undecided();
@@ -331,29 +347,6 @@ impl State {
         }
         self.agenda.replace(&mut stray.held, wanted, self.seq);
         self.refresh_table(table_id);
-    }
-}
-
-impl Stray {
-    /// The external tuples that it occupies. `Any` occupies the address, which makes the EIP unusable instead.
-    pub(crate) fn external(&self) -> Vec<(std::net::Ipv4Addr, Protocol, u16)> {
-        let (first, last) = self.external_ports;
-        let protocols: &[Protocol] = match &self.protocol {
-            Some(protocol) => std::slice::from_ref(protocol),
-            None => &Protocol::ALL,
-        };
-        let ports = || (first..=last).filter(|port| *port != 0);
-        protocols.iter().flat_map(|protocol| ports().map(|port| (self.external_ip, *protocol, port))).collect()
-    }
-
-    fn internal(&self) -> Option<(std::net::Ipv4Addr, Protocol, u16)> {
-        let (first, last) = self.internal_ports;
-        (first == last && first != 0).then_some((self.internal_ip, self.protocol?, first))
-    }
-
-    /// It maps whole addresses (DNAT IP mapping).
-    pub(crate) fn is_any(&self) -> bool {
-        self.external_ports == (0, 0)
     }
 }
 

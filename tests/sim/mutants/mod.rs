@@ -43,7 +43,7 @@ pub enum Mutant {
 pub const ALL: &[(Mutant, &[&str])] = &[
     (Mutant::ForgottenSync, &["S3"]),
     (Mutant::SyncWithoutEffect, &["S3", "S4"]),
-    (Mutant::ShorterHistory, &["S4"]),
+    (Mutant::ShorterHistory, &["S4", "S8"]),
     (Mutant::NewToken, &["S6"]),
     (Mutant::PendingIsAvailable, &["S13"]),
     (Mutant::ForeignIsOurs, &["S9"]),
