@@ -104,6 +104,35 @@ impl Outside {
         }
     }
 
+    /// Another leader goes on from the same journal: it reads everything again.
+    pub fn next_leader(&mut self) {
+        let tables: Vec<TableId> = self.state.tables_needed();
+        self.looked.clear();
+        self.term += 1;
+        let (term, holder) = (self.term, "b".to_owned());
+        self.record(Event::TermStarted(control::TermStarted { term, holder, predecessor: None }));
+        for event in self.configuration.clone() {
+            self.record(event);
+        }
+        self.record(Event::ClusterRead(control::ClusterRead { pods: 0, claims: 0 }));
+        for table in tables {
+            self.observe(&table);
+            let table = table.as_str().to_owned();
+            self.record(Event::TableOpened(control::TableOpened { table, entries: 0 }));
+        }
+    }
+
+    /// It is known where an address is.
+    pub fn locate(&mut self, ip: Ipv4Addr) {
+        self.record(Event::AddressSeen(address(ip)));
+    }
+
+    /// A table is confirmed gone, with all that was in it.
+    pub fn lose_table(&mut self, table: &str) {
+        self.there.retain(|(other, _), _| other != table);
+        self.record(Event::TableGone(seen::TableGone { table: table.to_owned() }));
+    }
+
     /// The PodDNATs as they were written.
     pub fn claims(&self) -> Vec<seen::ClaimSeen> {
         let named = self.state.allocations().filter(|(_, known)| known.claim_uid().is_some());

@@ -7,6 +7,7 @@ use natgw::machine::event::{Event, control, decided, outcome, seen};
 use natgw::machine::identity::protocol_of;
 
 use crate::outside::{Outside, intent_words};
+use crate::things::{entry, pod};
 
 /// Acts a story out. The error names the line and both sides.
 pub fn tell(text: &str) -> Result<(), String> {
@@ -180,6 +181,16 @@ impl Stage {
                 let (table, entry) = (words[1].into(), words[2].into());
                 self.outside.record(Event::EntryVanished(seen::EntryVanished { table, entry }));
             }
+            "missing" => {
+                let ip = words[1].parse().expect("an address");
+                self.outside.record(Event::AddressMissing(seen::AddressMissing { ip }));
+            }
+            "located" => self.outside.locate(words[1].parse().expect("an address")),
+            "gateway" => self.gateway(&words[1..]),
+            "table-gone" => self.outside.lose_table(words[1]),
+            "refused" | "unknown" => self.bind_ended(&words),
+            "edited" => self.claim_edited(&words[1..]),
+            "next-leader" => self.outside.next_leader(),
             "eip" => self.eip(&words[1..]),
             "full" => self.full(words[1]),
             "unbound" => self.unbound(&words[1..]),
@@ -204,6 +215,64 @@ impl Stage {
             word => panic!("{word:?} cannot happen in a story"),
         }
         self.outside.settle();
+    }
+
+    /// `gateway GATEWAY gone|unavailable|available [snat=EIP]`: the gateway is not listed, or is, as that.
+    fn gateway(&mut self, words: &[&str]) {
+        let gateway: String = words[0].into();
+        if words[1] == "gone" {
+            return self.outside.record(Event::GatewayGone(seen::GatewayGone { gateway }));
+        }
+        let pool = self.pools.iter().find(|pool| pool.gateway == gateway).expect("a pool of that gateway");
+        let snat = |eip: &std::net::Ipv4Addr| words[2..].iter().any(|word| *word == format!("snat={eip}"));
+        self.outside.record(Event::GatewaySeen(seen::GatewaySeen {
+            table: Some(format!("ftb-{}", zone(&gateway))),
+            gateway,
+            zone: Some(pool.zone.clone()),
+            available: words[1] == "available",
+            eips: pool.eips.iter().map(|eip| (*eip, true, snat(eip))).collect(),
+        }));
+    }
+
+    /// `refused POD PORT duplicate|quota|gone|denied|malformed` or `unknown POD PORT`: how the creation of the entry for
+    /// that port of the pod ended.
+    fn bind_ended(&mut self, words: &[&str]) {
+        let port: u16 = words[2].parse().expect("a port");
+        let named = |known: &&natgw::machine::state::Allocation| known.pod().as_str() == words[1];
+        let known = self.outside.state.allocations().find(|(_, known)| named(known)).expect("it has an allocation");
+        let item = known.1.items().iter().find(|item| item.want().internal == port).expect("it has that port");
+        let (allocation, generation) = ((*known.0).into(), item.generation().into());
+        let class = match words.get(3) {
+            None => {
+                let code = "Timeout".into();
+                return self.outside.record(Event::EntryUnknown(outcome::EntryUnknown {
+                    allocation,
+                    generation,
+                    code,
+                }));
+            }
+            Some(&"duplicate") => 1,
+            Some(&"quota") => 2,
+            Some(&"gone") => 3,
+            Some(&"denied") => 4,
+            Some(_) => 5,
+        };
+        self.outside.record(Event::EntryRefused(outcome::EntryRefused {
+            allocation,
+            generation,
+            class,
+            code: words[3].into(),
+            message: String::new(),
+        }));
+    }
+
+    /// `edited NAME PORT`: somebody writes another public port into the annotation of a PodDNAT.
+    fn claim_edited(&mut self, words: &[&str]) {
+        let claims = self.outside.claims();
+        let mut seen = claims.into_iter().find(|claim| claim.name == words[0]).expect("a PodDNAT of that name");
+        let items = seen.claim.iter_mut().flat_map(|claim| &mut claim.items);
+        items.for_each(|item| item.external = words[1].parse().expect("a port"));
+        self.outside.record(Event::ClaimSeen(seen));
     }
 
     /// `eip GATEWAY ADDRESS usable|locked`: one EIP of a gateway changes.
@@ -374,73 +443,4 @@ fn named(event: &Event) -> Option<((u64, u64), String)> {
 
 fn zone(gateway: &str) -> &str {
     gateway.rsplit('-').next().unwrap_or(gateway)
-}
-
-/// `pod NAME IP|- [uid=U] [ports=P] [protocol=P] [dnat=V|none] [declared=80/6,..] [hostnetwork] [eci] [ended]
-/// [deleting=MS] [fixed[=V]] [owner=KIND/NAME]`
-fn pod(words: &[&str]) -> seen::PodSeen {
-    let mut pod = seen::PodSeen {
-        namespace: "default".into(),
-        name: words[0].into(),
-        uid: words[0].into(),
-        ip: words[1].parse().ok(),
-        ..seen::PodSeen::default()
-    };
-    let mut annotations = vec![("pod-dnat", String::new())];
-    for word in &words[2..] {
-        let (key, value) = word.split_once('=').unwrap_or((word, ""));
-        match key {
-            "uid" => pod.uid = value.into(),
-            "ports" => annotations.push(("pod-dnat-expose-port", value.into())),
-            "protocol" => annotations.push(("pod-dnat-expose-protocol", value.into())),
-            "dnat" => {
-                annotations.retain(|(name, _)| *name != "pod-dnat");
-                if value != "none" {
-                    annotations.push(("pod-dnat", value.into()));
-                }
-            }
-            "declared" => {
-                let port = |item: &str| {
-                    item.split_once('/')
-                        .map(|(port, number)| (port.parse().expect("a port"), number.parse().expect("a number")))
-                };
-                pod.ports = value.split(',').filter_map(port).collect();
-            }
-            "fixed" => annotations.push(("pod-dnat-fixed", value.into())),
-            "owner" => {
-                let (kind, name) = value.split_once('/').expect("KIND/NAME");
-                pod.owner = Some(("apps/v1".into(), kind.into(), name.into(), format!("uid-{name}")));
-            }
-            "hostnetwork" => pod.host_network = true,
-            "eci" => pod.virtual_node = true,
-            "ended" => pod.terminal = true,
-            "deleting" => pod.terminating_grace_ms = Some(value.parse().expect("milliseconds")),
-            other => panic!("{other:?} is nothing that a pod has"),
-        }
-    }
-    let full = |(name, value): (&str, String)| (format!("k8s.aliyun.com/{name}"), value);
-    pod.annotations = annotations.into_iter().map(full).collect();
-    pod
-}
-
-/// `entry TABLE ID EIP:PORT IP:PORT NAME`: somebody else's TCP entry.
-fn entry(words: &[&str]) -> seen::EntrySeen {
-    let split = |text: &str| {
-        let (ip, port) = text.split_once(':').expect("IP:PORT");
-        let port: u16 = port.parse().expect("a port");
-        (ip.parse().expect("an address"), (port, port))
-    };
-    let ((external_ip, external_ports), (internal_ip, internal_ports)) = (split(words[2]), split(words[3]));
-    let (table, entry, name) = (words[0].into(), words[1].into(), words[4].into());
-    seen::EntrySeen {
-        table,
-        entry,
-        name,
-        external_ip,
-        external_ports,
-        internal_ip,
-        internal_ports,
-        protocol: 6,
-        status: 1,
-    }
 }

@@ -2,7 +2,7 @@
 
 use crate::machine::event::seen;
 use crate::machine::identity::{AllocationId, EntryId, Mark, Protocol, TableId, UidHash, VSwitchId};
-use crate::machine::state::{Allocation, Entry, Standing, State, Stray, Timer};
+use crate::machine::state::{Allocation, Entry, Standing, State, Stray, Subject, Timer};
 
 impl State {
     /// Its pod is somewhere else than before.
@@ -63,6 +63,9 @@ impl State {
             }
         }
         self.strand(id, &allocation);
+        // What was left alone for its sake goes now.
+        let strays = self.strays_of.get(&id).into_iter().flatten();
+        self.worklist.extend(strays.map(|(table, entry)| Subject::Stray(table.clone(), entry.clone())));
         self.refresh_strays_of(id);
         if let Some(pod) = self.pods.get_mut(&allocation.pod)
             && pod.standing == Standing::Allocated(id)
