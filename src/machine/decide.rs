@@ -70,6 +70,9 @@ impl State {
             return (strange.written_by_us && !self.has_remnant(key)).then(ghost);
         };
         if self.rebuilding {
+            if self.awaits_entries(claim) || self.is_contradicted(claim) {
+                return None;
+            }
             if let Some(recovered) = self.recover(key, strange) {
                 return Some(Event::Recovered(recovered));
             }

@@ -340,8 +340,8 @@ impl Stage {
         }));
     }
 
-    /// `history-lost [without=NAME] [spoilt=NAME] [copied=NAME:OTHER:TERM]`: of what the next leader reads, that
-    /// PodDNAT is gone, that one has lost its annotation, or OTHER has the claim of NAME with another allocation and term.
+    /// `history-lost [without=NAME] [spoilt=NAME] [renamed=NAME:N] [copied=NAME:OTHER:TERM]`: of what the next
+    /// leader reads, that PodDNAT is gone, that one has lost its annotation, that one names the n-th allocation, or OTHER has the claim of NAME with another allocation and term.
     fn history_lost(&mut self, words: &[&str]) {
         let mut claims = self.outside.claims();
         for word in words {
@@ -349,6 +349,12 @@ impl Stage {
             match how {
                 "without" => claims.retain(|claim| claim.name != what),
                 "spoilt" => claims.iter_mut().filter(|claim| claim.name == what).for_each(|claim| claim.claim = None),
+                "renamed" => {
+                    let (name, n) = what.split_once(':').expect("NAME:N");
+                    let renamed = claims.iter_mut().filter(|claim| claim.name == name);
+                    let n = n.parse().expect("a number");
+                    renamed.filter_map(|claim| claim.claim.as_mut()).for_each(|claim| claim.allocation.1 = n);
+                }
                 "copied" => {
                     let mut parts = what.split(':');
                     let mut part = || parts.next().expect("NAME:OTHER:TERM");

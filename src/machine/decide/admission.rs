@@ -15,8 +15,10 @@ const PORT_BREAK_ABOVE: u16 = 1_024;
 impl State {
     pub(super) fn decide_demand(&self, uid: &PodUid, pod: &Pod, wants: &[Want], fixed: bool) -> Option<Event> {
         let ip = pod.ip.filter(|_| pod.ended.is_none() && pod.grace_ends_ms.is_none())?;
-        if self.has_remnant(&pod.key) && !self.is_missing(ip) {
-            // Its entries may be there already.
+        let claim = self.claims.get(&pod.key).filter(|strange| self.rebuilding && !strange.ghost);
+        let unread = claim.and_then(|strange| strange.claim.as_ref()).is_some_and(|claim| self.awaits_entries(claim));
+        if unread || (self.has_remnant(&pod.key) && !self.is_missing(ip)) {
+            // Its entries may be there already: it is not told to wait.
             return None;
         }
         let fixed = fixed && self.may_be_fixed(pod);

@@ -73,6 +73,27 @@ impl State {
             && !self.allocations.contains_key(&AllocationId::from(claim.allocation))
     }
 
+    /// Whether what a claim says cannot be held against its table's entries yet. A table that belongs to no configured
+    /// gateway is read only once something is known to be in it.
+    pub(super) fn awaits_entries(&self, claim: &seen::Claim) -> bool {
+        let configured = self.pools.iter().any(|pool| pool.gateway.as_str() == claim.gateway);
+        configured && !self.is_open(&TableId::from(claim.table.as_str())) && !self.is_all_read()
+    }
+
+    /// Whether an entry tells otherwise: on a tuple of the claim stands another allocation of its pod, which is served. It
+    /// is decided first.
+    pub(super) fn is_contradicted(&self, claim: &seen::Claim) -> bool {
+        let (uid, table_id) = (PodUid::from(claim.pod.as_str()), TableId::from(claim.table.as_str()));
+        let served = self.pods.get(&uid).is_some_and(Pod::is_served);
+        let Some((table, eip)) = self.tables.get(&table_id).zip(claim.eip).filter(|_| served) else { return false };
+        let other = |mark: &Mark| mark.is_for(&uid) && <(u64, u64)>::from(mark.allocation) != claim.allocation;
+        claim.items.iter().filter_map(|item| Some((eip, protocol_of(item.protocol)?, item.external))).any(|tuple| {
+            let entry = table.strays_external.get(&tuple);
+            let left = entry.filter(|entry| self.remnants.contains(&(table_id.clone(), (*entry).clone())));
+            table.stray(left).and_then(|stray| Mark::parse(&stray.name)).is_some_and(|mark| other(&mark))
+        })
+    }
+
     /// Whether another claim that can be believed has a better right to a tuple of this one. As long as the table has not
     /// been read nobody knows.
     fn is_outranked(&self, key: &PodKey, claim: &seen::Claim) -> bool {
@@ -124,7 +145,8 @@ impl State {
         if !serves || self.by_name.contains_key(&pod.key) {
             return Remnant::Nobodys;
         }
-        if self.claims.get(&pod.key).is_some_and(|claim| claim.ghost || claim.claim.is_some()) {
+        let told = |strange: &StrangeClaim| strange.claim.as_ref().is_some_and(|claim| !self.is_contradicted(claim));
+        if self.claims.get(&pod.key).is_some_and(|strange| strange.ghost || told(strange)) {
             return Remnant::Open;
         }
         self.remnant_of(table, &mark, uid, pod)
