@@ -95,7 +95,8 @@ async fn write_status(cluster: &impl Cluster, publication: &Publication) -> Resu
             Some(_) => refuse(Why::Gone, "NotFound", "the PodDNAT is gone"),
         });
     };
-    if found.allocation != Some(publication.allocation) {
+    let ours = publication.mapping.is_none() && publication.uid.as_deref() == Some(found.uid.as_str());
+    if found.allocation != Some(publication.allocation) && !ours {
         return Ok(match publication.mapping {
             None => Ended::Done,
             Some(_) => refuse(Why::Taken, "Conflict", "another PodDNAT has the name"),

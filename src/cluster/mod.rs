@@ -40,9 +40,21 @@ pub fn timestamp(wall_ms: i64) -> String {
     moment.to_string()
 }
 
+/// The milliseconds since 1970-01-01 UTC of a moment as the API server writes it; `None` if it is none.
+#[must_use]
+pub fn wall_ms_of(timestamp: &str) -> Option<i64> {
+    timestamp.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::timestamp;
+    use super::{timestamp, wall_ms_of};
+
+    #[test]
+    fn a_written_time_is_read() {
+        assert_eq!(wall_ms_of(&timestamp(1_695_180_404_999)), Some(1_695_180_404_000));
+        assert_eq!(wall_ms_of("yesterday"), None);
+    }
 
     #[test]
     fn times_are_cut_to_seconds() {

@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::claim::{CLAIM_BYTES_MAX, ClaimAnnotation, ClaimError, ClaimItem, ReleasingItem};
-use crate::machine::event::seen::ClaimSeen;
+use crate::machine::event::seen::{ClaimSeen, MANAGER_ANOTHER, MANAGER_NATGW, MANAGER_NOT_TOLD};
 use crate::machine::identity::{AllocationId, EntryId, Protocol};
+use crate::machine::state::Controller;
 use crate::ports::cluster::{ClaimFound, MappedPort, Mapping, Publication};
 
 /// The group and version that natgw speaks; it is also the stored one.
@@ -28,8 +29,18 @@ pub const KIND: &str = "PodDNAT";
 /// Our finalizer: while it is set, entries may still exist.
 pub const FINALIZER: &str = "natgw-controller";
 
+/// The field manager of everything that natgw writes: managedFields name it.
+pub const FIELD_MANAGER: &str = "natgw";
+
 /// The annotation that makes a PodDNAT a claim.
 pub const CLAIM_ANNOTATION: &str = "k8s.aliyun.com/pod-dnat-claim";
+
+/// The kind of an owner that is a pod.
+const POD: &str = "Pod";
+
+/// The longest part of an owner's name that is kept: names of objects have at most 253 characters, and the observation
+/// must fit one record of the journal.
+const OWNER_BYTES_MAX: usize = 253;
 
 /// The type of the condition that says whether all entries are available.
 pub const READY: &str = "Ready";
@@ -77,6 +88,9 @@ pub struct Metadata {
     /// Labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Who wrote which fields; the API server's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub managed_fields: Vec<ManagedFields>,
     /// Name, the pod's.
     pub name: String,
     /// Namespace, the pod's.
@@ -90,6 +104,17 @@ pub struct Metadata {
     /// The API server's.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub uid: String,
+}
+
+/// One writer of an object's fields. What is not looked at passes through as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ManagedFields {
+    /// The writer's name.
+    pub manager: String,
+    /// Operation, time, fields.
+    #[serde(flatten)]
+    pub rest: BTreeMap<String, serde_json::Value>,
 }
 
 /// A reference to an owner. There is no controller flag: the pod does not control its PodDNAT.
@@ -247,18 +272,24 @@ pub fn owned_by_pod(mapping: &Mapping) -> OwnerReference {
     OwnerReference {
         api_version: "v1".to_owned(),
         block_owner_deletion: true,
-        kind: "Pod".to_owned(),
+        kind: POD.to_owned(),
         name: mapping.key.name.to_string(),
         uid: mapping.pod.to_string(),
     }
 }
 
-/// The reference of a fixed claim: the pod's controller (API version, kind, name, UID), which outlives the pod. None for
-/// a bare pod: its claim outlives everything but its own deletion.
+/// The reference of a fixed claim: the pod's controller, which outlives the pod. None for a bare pod: its claim outlives
+/// everything but its own deletion.
 #[must_use]
-pub fn owned_by_controller(controller: Option<(String, String, String, String)>) -> Option<OwnerReference> {
-    let (api_version, kind, name, uid) = controller?;
+pub fn owned_by_controller(controller: Option<&Controller>) -> Option<OwnerReference> {
+    let Controller { api_version, kind, name, uid } = controller.cloned()?;
     Some(OwnerReference { api_version, block_owner_deletion: false, kind, name, uid })
+}
+
+/// The object that a PodDNAT belongs to: its pod, or for a fixed mapping the pod's controller.
+#[must_use]
+pub fn owner_of(mapping: &Mapping) -> Option<OwnerReference> {
+    if mapping.fixed { owned_by_controller(mapping.owner.as_ref()) } else { Some(owned_by_pod(mapping)) }
 }
 
 /// The status of a publication. A condition keeps the time of its last transition while its status stays the same;
@@ -305,8 +336,20 @@ pub fn claim_of(object: &PodDnat) -> ClaimSeen {
         resource_version: metadata.resource_version.clone(),
         deleting: metadata.deletion_timestamp.is_some(),
         finalizer: has_finalizer(metadata),
-        claim: annotation_of(object).map(|annotation| annotation.claim(spec)),
+        claim: annotation_of(object).map(|annotation| Box::new(annotation.claim(spec))),
         published: !status.entries.is_empty(),
+        owner: controller_of(metadata),
+        manager: manager_of(metadata),
+        shown: None,
+    }
+}
+
+/// Who wrote the object, as numbers of [`ClaimSeen`]: we as soon as one of the writers is natgw.
+fn manager_of(metadata: &Metadata) -> u8 {
+    match metadata.managed_fields.as_slice() {
+        [] => MANAGER_NOT_TOLD,
+        writers if writers.iter().any(|writer| writer.manager == FIELD_MANAGER) => MANAGER_NATGW,
+        _ => MANAGER_ANOTHER,
     }
 }
 
@@ -336,6 +379,14 @@ impl Status {
 
 fn annotation_of(object: &PodDnat) -> Option<ClaimAnnotation> {
     object.metadata.annotations.get(CLAIM_ANNOTATION).and_then(|text| ClaimAnnotation::parse(text).ok())
+}
+
+/// The owner that is no pod, if its names are as short as names are.
+fn controller_of(metadata: &Metadata) -> Option<(String, String, String, String)> {
+    let owner = metadata.owner_references.iter().find(|owner| owner.kind != POD)?;
+    let OwnerReference { api_version, kind, name, uid, .. } = owner.clone();
+    let short = [&api_version, &kind, &name, &uid].iter().all(|name| name.len() <= OWNER_BYTES_MAX);
+    short.then_some((api_version, kind, name, uid))
 }
 
 fn has_finalizer(metadata: &Metadata) -> bool {

@@ -23,6 +23,8 @@ const RESYNC_MS: u64 = 300_000;
 pub struct Barrier {
     cluster_due_ms: u64,
     survey_due_ms: u64,
+    /// Machine time at which the last survey ended.
+    surveyed_ms: u64,
     surveyed: bool,
     looks: BTreeMap<TableId, Look>,
     retries: BTreeMap<TableId, u64>,
@@ -55,7 +57,7 @@ impl Barrier {
         if self.cluster_due_ms <= now_ms && self.reading.insert(ListKey::Cluster) {
             due.push(ListRequest::Cluster);
         }
-        if self.survey_due_ms <= now_ms && self.reading.insert(ListKey::Survey) {
+        if self.survey_due_ms(state) <= now_ms && self.reading.insert(ListKey::Survey) {
             due.push(request_survey());
         }
         if self.surveyed {
@@ -74,7 +76,7 @@ impl Barrier {
         let free = |key: &ListKey, at: u64| (!self.reading.contains(key)).then_some(at);
         let tables = state.tables_needed().into_iter().filter(|_| self.surveyed);
         let tables = tables.filter_map(|table| free(&ListKey::Table(table.clone()), self.table_due_ms(state, &table)));
-        let first = [free(&ListKey::Cluster, self.cluster_due_ms), free(&ListKey::Survey, self.survey_due_ms)];
+        let first = [free(&ListKey::Cluster, self.cluster_due_ms), free(&ListKey::Survey, self.survey_due_ms(state))];
         first.into_iter().flatten().chain(tables).min()
     }
 
@@ -84,7 +86,7 @@ impl Barrier {
         match &key {
             ListKey::Cluster => self.cluster_due_ms = now_ms.saturating_add(resync),
             ListKey::Survey => {
-                self.surveyed = true;
+                (self.surveyed, self.surveyed_ms) = (true, now_ms);
                 let again = std::mem::take(&mut self.survey_again);
                 self.survey_due_ms = if again { 0 } else { now_ms.saturating_add(resync) };
             }
@@ -126,6 +128,12 @@ impl Barrier {
     #[must_use]
     pub const fn is_passed(&self) -> bool {
         self.opened
+    }
+
+    /// A survey is due earlier where it would confirm something; one that did not is not repeated for that.
+    fn survey_due_ms(&self, state: &State) -> u64 {
+        let confirms = state.survey_due_ms().filter(|due| self.surveyed && *due > self.surveyed_ms);
+        confirms.map_or(self.survey_due_ms, |due| due.min(self.survey_due_ms))
     }
 
     fn table_due_ms(&self, state: &State, table: &TableId) -> u64 {

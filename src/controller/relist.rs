@@ -40,15 +40,17 @@ pub fn cluster(
     // Claims first: a pod that has one is known by it.
     let named: BTreeSet<(&str, &str)> =
         claims.iter().map(|claim| (claim.namespace.as_str(), claim.name.as_str())).collect();
+    let there: BTreeSet<&str> = claims.iter().map(|claim| claim.uid.as_str()).collect();
     for (key, uid) in state.claims_known(began.seq) {
-        if !named.contains(&(&*key.namespace, &*key.name)) {
+        if !there.contains(uid) {
             let (namespace, name) = (key.namespace.as_ref().to_owned(), key.name.as_ref().to_owned());
             let uid = uid.to_owned();
             events.push(Event::ClaimGone(seen::ClaimGone { namespace, name, uid }));
         }
     }
-    let new = |claim: &&seen::ClaimSeen| !state.knows_claim(claim) && !gone_meanwhile.contains(&claim.uid);
-    events.extend(claims.iter().filter(new).cloned().map(Event::ClaimSeen));
+    let new = |claim: &seen::ClaimSeen| !state.knows_claim(claim) && !gone_meanwhile.contains(&claim.uid);
+    let bounded = claims.iter().cloned().map(seen::ClaimSeen::bounded);
+    events.extend(bounded.filter(new).map(Event::ClaimSeen));
     let claimed = |pod: &seen::PodSeen| named.contains(&(pod.namespace.as_str(), pod.name.as_str()));
     // What the watch showed since the listing began is newer than what it says.
     let current = |pod: &seen::PodSeen| {
@@ -63,10 +65,11 @@ pub fn cluster(
     events
 }
 
-/// What a survey says: gateways with their EIPs, and routes.
+/// What a survey says at that machine time: gateways with their EIPs, and routes.
 #[must_use]
 pub fn survey(
     state: &State,
+    now_ms: u64,
     gateways: &[ListedGateway],
     eips: &[(crate::machine::identity::GatewayId, Vec<ListedEip>)],
     routes: &[(crate::machine::identity::VSwitchId, Vec<crate::machine::identity::GatewayId>)],
@@ -81,11 +84,12 @@ pub fn survey(
             available: gateway.available,
             eips: bound.iter().map(|eip| (eip.address, eip.usable, gateway.snat.contains(&eip.address))).collect(),
         };
-        if !state.knows_gateway(&seen) {
+        if !state.knows_gateway(&seen, now_ms) {
             events.push(Event::GatewaySeen(seen));
         }
     }
-    for id in state.gateways_known() {
+    let known: BTreeSet<_> = state.gateways_known().into_iter().chain(state.gateways_suspected(now_ms)).collect();
+    for id in known {
         if !gateways.iter().any(|gateway| gateway.id == id) {
             events.push(Event::GatewayGone(seen::GatewayGone { gateway: id.as_str().to_owned() }));
         }

@@ -17,7 +17,7 @@ use crate::controller::pacing::{Addresses, Again};
 use crate::controller::relist::Began;
 use crate::machine::check::Violation;
 use crate::machine::event::{Event, Record, codec, control};
-use crate::machine::identity::{AllocationId, PodUid, TableId, VSwitchId};
+use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId, VSwitchId};
 use crate::machine::intent::{Change, Intent};
 use crate::machine::state::{Standing, State};
 use crate::ports::cluster::LeaseRecord;
@@ -77,7 +77,8 @@ pub struct Controller {
     busy_pods: BTreeSet<PodUid>,
     /// Writes under way to an allocation's PodDNAT or its pod, and calls to its entries.
     busy: BTreeMap<AllocationId, u32>,
-    writing: BTreeSet<AllocationId>,
+    /// Allocations to whose PodDNAT a write is under way, with its name: two allocations may share it for a while.
+    writing: BTreeMap<AllocationId, PodKey>,
     /// What was ready while its object was being written.
     blocked: Vec<(u64, Intent)>,
     lists: BTreeMap<ListId, (ListRequest, Began)>,
@@ -124,7 +125,7 @@ impl Controller {
             flights: BTreeMap::new(),
             busy_pods: BTreeSet::new(),
             busy: BTreeMap::new(),
-            writing: BTreeSet::new(),
+            writing: BTreeMap::new(),
             blocked: Vec::new(),
             lists: BTreeMap::new(),
             vswitches_met: BTreeSet::new(),
@@ -272,8 +273,9 @@ impl Controller {
                 }
             }
             Seen::Claim(claim) => {
+                let claim = claim.bounded();
                 if !self.state.knows_claim(&claim) {
-                    self.emit(now, Event::ClaimSeen(*claim));
+                    self.emit(now, Event::ClaimSeen(claim));
                 }
             }
             Seen::ClaimGone(gone) => {

@@ -60,6 +60,9 @@ pub fn touched(state: &State, event: &Event) -> Vec<Violation> {
         Event::EntryCreated(body) => vec![body.allocation],
         Event::ReleaseDecided(body) => vec![body.allocation],
         Event::RebindDecided(body) => vec![body.allocation],
+        Event::Reserved(body) => vec![body.allocation],
+        Event::FixedBound(body) => vec![body.allocation],
+        Event::FixedMoved(body) => vec![body.from],
         _ => Vec::new(),
     };
     ids.into_iter().flat_map(|id| allocation(state, AllocationId::from(id))).collect()
@@ -82,7 +85,7 @@ fn allocation(state: &State, id: AllocationId) -> Vec<Violation> {
             violated("OneName", format!("generation {} of allocation {id} is not found by itself", item.generation));
         }
     }
-    if state.by_name.get(&allocation.key) != Some(&id) {
+    if !allocation.is_succeeded() && state.by_name.get(&allocation.key) != Some(&id) {
         violated("OneName", format!("{} is not found as allocation {id}", allocation.key));
     }
     found

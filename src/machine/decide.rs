@@ -5,12 +5,15 @@
 //! has been (the barrier, design.md §6).
 
 mod admission;
+mod fixed;
+mod recovery;
 mod repair;
 
+use crate::machine::decide::recovery::Remnant;
 use crate::machine::demand::{Demand, RefusalReason, ReleaseReason, WaitReason, bounded};
 use crate::machine::event::{Event, decided, timer};
 use crate::machine::identity::{AllocationId, EntryId, PodKey, PodUid, Stamp, TableId};
-use crate::machine::state::{Listed, Phase, Pod, Standing, State, StrangeClaim, Subject, TERM_LEAD_MAX, Timer};
+use crate::machine::state::{Listed, Phase, Pod, Standing, State, Subject, Timer};
 
 impl State {
     /// The next decision that is due, if any. The caller makes it a record, folds it, and asks again.
@@ -51,15 +54,25 @@ impl State {
         }
     }
 
-    /// A claim that belongs to no allocation: without history it gives the state back, otherwise it is a left-over.
-    /// One without our annotation is somebody else's and stays.
+    /// A claim that belongs to no allocation: without history it gives the state back, otherwise it is a left-over. One
+    /// whose annotation cannot be read is a left-over where natgw wrote it; any other is somebody else's and stays.
     fn decide_claim(&self, key: &PodKey) -> Option<Event> {
-        let strange = self.claims.get(key)?;
-        let claim = strange.claim.as_ref()?;
-        if strange.ghost {
-            return None;
-        }
+        let strange = self.claims.get(key).filter(|strange| !strange.ghost)?;
+        let ghost = || {
+            Event::GhostDecided(decided::GhostDecided {
+                namespace: key.namespace.as_ref().to_owned(),
+                name: key.name.as_ref().to_owned(),
+                uid: strange.uid.as_ref().to_owned(),
+            })
+        };
+        let Some(claim) = &strange.claim else {
+            // What entries of it are left may be its pod's mapping, and the claim is then that one's.
+            return (strange.written_by_us && !self.has_remnant(key)).then(ghost);
+        };
         if self.rebuilding {
+            if self.awaits_entries(claim) || self.is_contradicted(claim) {
+                return None;
+            }
             if let Some(recovered) = self.recover(key, strange) {
                 return Some(Event::Recovered(recovered));
             }
@@ -69,84 +82,22 @@ impl State {
             }
         }
         let held_by_us = self.by_name.get(key).is_some_and(|id| <(u64, u64)>::from(*id) == claim.allocation);
-        (!held_by_us).then(|| {
-            Event::GhostDecided(decided::GhostDecided {
-                namespace: key.namespace.as_ref().to_owned(),
-                name: key.name.as_ref().to_owned(),
-                uid: strange.uid.as_ref().to_owned(),
-            })
-        })
-    }
-
-    /// The allocation that a claim describes, if it can be believed: its term, its place in a configured pool, and no
-    /// other allocation on its tuples.
-    fn recover(&self, key: &PodKey, strange: &StrangeClaim) -> Option<decided::Allocated> {
-        let claim = strange.claim.as_ref()?;
-        let (eip, ip) = (claim.eip?, claim.ip?);
-        let pool = self.pools.iter().find(|entry| entry.gateway.as_str() == claim.gateway);
-        let within = |item: &decided::Item| {
-            pool.is_some_and(|pool| pool.range.contains(item.external)) || self.is_marked(claim, eip, item)
-        };
-        let free = |item: &decided::Item| {
-            let protocol = crate::machine::identity::protocol_of(item.protocol);
-            protocol.is_some_and(|protocol| {
-                let hold = self.holds.get(&(eip, protocol, item.external));
-                hold.and_then(|hold| hold.owner).is_none()
-            })
-        };
-        let unused = |item: &decided::Item| !self.by_generation.contains_key(&item.generation.into());
-        let pod = self.pods.get(&PodUid::from(claim.pod.as_str()));
-        let believed = claim.allocation.0 <= self.term.saturating_add(TERM_LEAD_MAX)
-            && pod.is_none_or(|pod| pod.key == *key)
-            && !claim.items.is_empty()
-            && claim.items.iter().all(|item| within(item) && free(item) && unused(item))
-            && !self.by_name.contains_key(key)
-            && !self.allocations.contains_key(&AllocationId::from(claim.allocation));
-        let (eni, vswitch, zone) = claim.place.clone();
-        believed.then(|| decided::Allocated {
-            pod: claim.pod.clone(),
-            namespace: key.namespace.as_ref().to_owned(),
-            name: key.name.as_ref().to_owned(),
-            allocation: claim.allocation,
-            gateway: claim.gateway.clone(),
-            table: claim.table.clone(),
-            eip,
-            ip,
-            eni,
-            vswitch,
-            zone,
-            fixed: claim.fixed,
-            items: claim.items.clone(),
-            passed_over: Vec::new(),
-        })
-    }
-
-    /// Whether a claimed item has an entry with the mark of its allocation: what is there counts, in a pool or not.
-    fn is_marked(
-        &self,
-        claim: &crate::machine::event::seen::Claim,
-        eip: std::net::Ipv4Addr,
-        item: &decided::Item,
-    ) -> bool {
-        let Some(table) = self.tables.get(&TableId::from(claim.table.as_str())) else { return false };
-        let Some(protocol) = crate::machine::identity::protocol_of(item.protocol) else { return false };
-        let entry = table.strays_external.get(&(eip, protocol, item.external)).and_then(|id| table.entries.get(id));
-        let Some(Listed::Stray(stray)) = entry else { return false };
-        let mark = crate::machine::identity::Mark::parse(&stray.name).filter(|_| stray.marked);
-        mark.is_some_and(|mark| <(u64, u64)>::from(mark.allocation) == claim.allocation)
+        (!held_by_us).then(ghost)
     }
 
     fn decide_allocation(&self, id: AllocationId) -> Option<Event> {
         let allocation = self.allocations.get(&id)?;
-        if matches!(allocation.phase, Phase::Releasing { .. }) {
-            return None;
+        match allocation.phase {
+            Phase::Releasing { .. } => return self.decide_successor(allocation),
+            Phase::Reserved { .. } => return self.decide_reserved(id, allocation),
+            Phase::Live | Phase::Rebinding { .. } => {}
         }
-        let release = |reason: ReleaseReason| {
-            Some(Event::ReleaseDecided(decided::ReleaseDecided { allocation: id.into(), reason: reason.number() }))
+        let release = |reason| Some(release(id, reason));
+        let Some(pod) = self.pods.get(&allocation.pod) else {
+            return Some(self.reserve_or_release(id, allocation, ReleaseReason::PodGone));
         };
-        let Some(pod) = self.pods.get(&allocation.pod) else { return release(ReleaseReason::PodGone) };
         if let Some(reason) = pod.ended {
-            return release(reason);
+            return Some(self.reserve_or_release(id, allocation, reason));
         }
         match &pod.demand {
             Demand::Off => return release(ReleaseReason::Disabled),
@@ -155,6 +106,11 @@ impl State {
         }
         if allocation.claim_deleting && pod.grace_ends_ms.is_none() {
             return release(ReleaseReason::ClaimDeleted);
+        }
+        if (self.homeless.contains(&id) || matches!(allocation.phase, Phase::Rebinding { .. }))
+            && let Some(event) = self.decide_homeless(id, allocation, pod)
+        {
+            return Some(event);
         }
         if let Phase::Rebinding { .. } = allocation.phase {
             return self.rebind(id, allocation, pod);
@@ -173,6 +129,13 @@ impl State {
     fn decide_stray(&self, table_id: &TableId, entry: &EntryId) -> Option<Event> {
         let table = self.tables.get(table_id).filter(|table| table.open)?;
         let Some(Listed::Stray(stray)) = table.entries.get(entry) else { return None };
+        if self.remnants.contains(&(table_id.clone(), entry.clone())) {
+            match self.decide_remnant(table_id, stray) {
+                Remnant::Recovered(recovered) => return Some(Event::Recovered(*recovered)),
+                Remnant::Open => return None,
+                Remnant::Nobodys => {}
+            }
+        }
         let repair = self.settings.as_ref().is_some_and(|settings| settings.repair);
         let lives = || {
             let mark = crate::machine::identity::Mark::parse(&stray.name);
@@ -217,7 +180,15 @@ fn expiry(timer: &Timer) -> Event {
         Timer::Grace(pod) => Event::GraceEnded(timer::GraceEnded { pod: pod.as_str().to_owned() }),
         Timer::Retry(allocation) => Event::RetryDue(timer::RetryDue { allocation: (*allocation).into() }),
         Timer::Probe(table) => Event::ProbeDue(timer::ProbeDue { table: table.as_str().to_owned() }),
+        Timer::Retention(allocation) => {
+            Event::RetentionEnded(timer::RetentionEnded { allocation: (*allocation).into() })
+        }
+        Timer::Rest(table) => Event::TableRested(timer::TableRested { table: table.as_str().to_owned() }),
     }
+}
+
+fn release(id: AllocationId, reason: ReleaseReason) -> Event {
+    Event::ReleaseDecided(decided::ReleaseDecided { allocation: id.into(), reason: reason.number() })
 }
 
 fn refusal(uid: &PodUid, reason: RefusalReason, detail: &str) -> Event {

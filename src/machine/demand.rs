@@ -191,8 +191,26 @@ reasons! {
         10 PortsChanged = "the pod asks for other ports than before, and there is no room for them beside the old ones",
         /// Somebody else's entry holds the external port, and the EIP has no other.
         11 PortTaken = "somebody else's entry holds the external port, and no other port of the EIP is free",
+        /// A reservation's time is over.
+        12 RetentionOver = "no pod of the name has come for as long as fixedRetention keeps a reservation",
+        /// The pod of a reserved name does not want it.
+        13 FixedEnded = "the pod of that name does not ask for a fixed mapping, or may not have one",
+        /// The EIP is lost.
+        14 EipLost = "the EIP was seen unusable twice, a minute apart, and none of its entries is in effect",
+        /// The name moves to another EIP.
+        15 Moved = "the fixed mapping moves to another EIP; its earlier entries are being removed",
         /// The pod asks for something that cannot be served.
         9 NowRefused = "the pod now asks for something that cannot be served",
+    }
+}
+
+reasons! {
+    /// What people should know of a mapping that is ready.
+    Remark {
+        /// The mapping is not fixed though it was asked for.
+        1 FixedIgnored = "all entries are in effect; pod-dnat-fixed is ignored, because only StatefulSet pods, bare pods and the configured customStatefulWorkloadKinds keep their address",
+        /// The fixed mapping has another address than before.
+        2 FixedMoved = "all entries are in effect; the fixed mapping had to move to another EIP, because the route, the EIP or the pool no longer allowed the earlier one",
     }
 }
 
@@ -221,7 +239,7 @@ reasons! {
 pub struct Note {
     /// The phase.
     pub phase: Phase,
-    /// Number of the wait or refusal reason; 0 where the phase has none.
+    /// Number of the wait or refusal reason, or of the remark; 0 where the phase has none.
     pub reason: u8,
     /// The allocation, where the phase has one; else zero.
     pub allocation: AllocationId,
@@ -251,7 +269,8 @@ impl Note {
         match self.phase {
             Phase::Waiting => WaitReason::from_number(self.reason).map_or(phase, |r| (r.word(), r.sentence())),
             Phase::Refused => RefusalReason::from_number(self.reason).map_or(phase, |r| (r.word(), r.sentence())),
-            Phase::Silent | Phase::Ready | Phase::Pending | Phase::NotRequested | Phase::Kept => phase,
+            Phase::Ready => Remark::from_number(self.reason).map_or(phase, |r| (r.word(), r.sentence())),
+            Phase::Silent | Phase::Pending | Phase::NotRequested | Phase::Kept => phase,
         }
     }
 }

@@ -109,7 +109,7 @@ events! {
     /// A pod is gone: a watch DELETE on a consistent stream, or a consistent read without its UID.
     11 v 1 PodGone(seen::PodGone),
     /// A PodDNAT as the API server shows it.
-    12 v 1 ClaimSeen(seen::ClaimSeen),
+    12 v 2 ClaimSeen(seen::ClaimSeen; 1 earlier::ClaimSeenV1),
     /// A PodDNAT is gone.
     13 v 1 ClaimGone(seen::ClaimGone),
     /// A NAT gateway as the cloud shows it.
@@ -207,4 +207,6 @@ events! {
     83 v 1 ProbeDue(timer::ProbeDue),
     /// A reservation's time is over.
     84 v 1 RetentionEnded(timer::RetentionEnded),
+    /// Ports of a table whose earlier owners nobody remembers have rested.
+    85 v 1 TableRested(timer::TableRested),
 }

@@ -9,11 +9,16 @@ mod allocations;
 mod apply;
 mod cluster;
 mod digest;
+pub(crate) mod eips;
+mod ends;
+mod fixed;
 mod gateways;
+mod mapping;
 mod outcomes;
 mod parts;
 mod ports;
 mod queries;
+mod remnants;
 pub mod tables;
 mod told;
 mod wants;
@@ -29,9 +34,10 @@ use crate::machine::probe::Map;
 
 pub use apply::IllegalEvent;
 pub use digest::{Digest, VERSION as DIGEST_VERSION};
+pub use mapping::{Allocation, Claim, Entry, Item, Phase, Published, RefusedClass};
 pub use parts::{
-    Address, Allocation, Claim, Entry, Gateway, Hold, Item, Listed, Phase, Place, Pod, PoolEntry, PortBreak, Published,
-    RefusedClass, Settings, Standing, StrangeClaim, Stray, Subject, Table, Timer,
+    Address, Controller, Gateway, Hold, Listed, Place, Pod, PoolEntry, PortBreak, Settings, Standing, StrangeClaim,
+    Stray, Subject, Suspect, Table, Timer,
 };
 
 /// A claim's or mark's term may be at most this far above ours and still be believed (design.md §5): anybody can write one.
@@ -53,6 +59,8 @@ pub struct State {
     pub(crate) cluster_read: bool,
     /// History was not continuous when this term began: claims are evidence from which the state is rebuilt.
     pub(crate) rebuilding: bool,
+    /// Who had which port before is not known: what is free rests before it is given.
+    pub(crate) forgetful: bool,
     pub(crate) allocations_decided: u64,
     pub(crate) generations_decided: u64,
 
@@ -78,10 +86,22 @@ pub struct State {
     pub(crate) undecided: BTreeSet<PodUid>,
     /// Allocations whose pods ask for ports that they do not have yet.
     pub(crate) lacking: BTreeSet<AllocationId>,
+    /// Fixed allocations that wait for the next pod of their name.
+    pub(crate) reserved: BTreeSet<AllocationId>,
+    /// Allocations that cannot stay where they are.
+    pub(crate) homeless: BTreeSet<AllocationId>,
+    pub(crate) by_vswitch: Map<VSwitchId, BTreeSet<AllocationId>>,
+    /// EIPs that were seen unusable.
+    pub(crate) suspects: Map<Ipv4Addr, Suspect>,
     pub(crate) holds: Map<(Ipv4Addr, Protocol, u16), Hold>,
     pub(crate) claims: Map<PodKey, StrangeClaim>,
     /// Those of them that name an allocation.
     pub(crate) strange_of: Map<AllocationId, BTreeSet<PodKey>>,
+    /// The external tuples that they claim.
+    pub(crate) strange_at: Map<(Ipv4Addr, Protocol, u16), BTreeSet<PodKey>>,
+    /// Entries with our mark that were there when their table was first read without history, and of which it is not
+    /// decided whose they are.
+    pub(crate) remnants: BTreeSet<(TableId, EntryId)>,
     /// Strays by the allocation that their mark names.
     pub(crate) strays_of: Map<AllocationId, BTreeSet<(TableId, EntryId)>>,
 
@@ -168,7 +188,10 @@ impl State {
             self.holds.touched(),
             self.claims.touched(),
             self.strange_of.touched(),
+            self.strange_at.touched(),
             self.strays_of.touched(),
+            self.by_vswitch.touched(),
+            self.suspects.touched(),
         ]
         .iter()
         .sum()

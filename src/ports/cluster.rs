@@ -9,6 +9,7 @@ use crate::machine::event::seen::{ClaimSeen, PodSeen};
 use crate::machine::identity::{
     AllocationId, EniId, EntryId, GatewayId, Generation, PodKey, PodUid, Protocol, TableId, VSwitchId, ZoneId,
 };
+use crate::machine::state::Controller;
 
 /// What the controller asks of the API server. Each method is one exchange and one suspension point.
 #[expect(async_fn_in_trait, reason = "the futures live on one thread: the driver's runtime or the simulator")]
@@ -74,6 +75,31 @@ pub struct Mapping {
     pub zone: ZoneId,
     /// The mapped ports, in the order asked.
     pub items: Vec<MappedPort>,
+    /// The pod's controller, which owns the PodDNAT of a fixed mapping; none of a bare pod.
+    pub owner: Option<Controller>,
+    /// Milliseconds since 1970-01-01 UTC since which a fixed mapping has no pod.
+    pub absent_since_wall_ms: Option<i64>,
+    /// Earlier allocations of the name whose entries may still exist.
+    pub releasing: Vec<Leaving>,
+}
+
+/// An allocation that goes while its successor has the PodDNAT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    /// The allocation.
+    pub allocation: AllocationId,
+    /// Its pod.
+    pub pod: PodUid,
+    /// Its gateway.
+    pub gateway: GatewayId,
+    /// Its forward table.
+    pub table: TableId,
+    /// Its EIP.
+    pub eip: Ipv4Addr,
+    /// The address to which it sends.
+    pub ip: Ipv4Addr,
+    /// The ports whose entries may still exist.
+    pub items: Vec<MappedPort>,
 }
 
 /// One mapped port.
@@ -98,6 +124,8 @@ pub struct Publication {
     pub key: PodKey,
     /// The allocation that the claim annotation must name.
     pub allocation: AllocationId,
+    /// UID of the PodDNAT, where it is known: of that object anything may be withdrawn, whatever its annotation names.
+    pub uid: Option<Box<str>>,
     /// The mapping with the id of each entry, in order; `None` withdraws.
     pub mapping: Option<(Mapping, Vec<EntryId>)>,
     /// Why there is none: a word and a sentence for the condition.

@@ -9,6 +9,7 @@
 
 mod outside;
 mod story;
+mod things;
 
 use std::fs;
 use std::path::Path;

@@ -147,7 +147,8 @@ impl World {
         let volume = &mut replica.volume;
         for (fault, page) in [(Fault::BitFlip, false), (Fault::PageZeroed, true)] {
             if faults.strikes(fault) {
-                volume.disk.damage(faults.dice(fault), page);
+                // The anchor's older slot beside a shorter end of the data is as if both had been put back.
+                replica.rolled_back |= volume.disk.damage(faults.dice(fault), page);
             }
         }
         if faults.strikes(Fault::VolumeOld) {

@@ -20,7 +20,7 @@ pub struct Workload {
 }
 
 const fn pod(at: usize, ports: usize) -> Wish {
-    Wish::Pod { at, ports, gate: true }
+    Wish::Pod { at, ports, gate: true, fixed: false }
 }
 
 /// The workloads: each has a way of changing a mapping that the others do not have.

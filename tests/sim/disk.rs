@@ -59,6 +59,8 @@ pub struct SimDisk {
     /// What goes wrong, and after how many operations that change something.
     trip: Cell<Option<(u64, Trip)>>,
     off: Cell<bool>,
+    /// Whether the anchor, and whether anything else, was damaged since the journal was last opened.
+    struck: Cell<(bool, bool)>,
     /// Syncs are acknowledged and do nothing: a mutant.
     pub lies: Cell<bool>,
 }
@@ -139,18 +141,22 @@ impl SimDisk {
         }
     }
 
-    /// Changes bytes somewhere: one bit, or 4 KiB to zeros. Says whether there was anything to change.
+    /// Changes bytes somewhere: one bit, or 4 KiB to zeros. Says whether by now the anchor and the data are damaged: of
+    /// the anchor's two slots the older one may be left, and of the data what was there at that time.
     pub fn damage(&self, dice: &mut Dice, page: bool) -> bool {
         let mut content = self.content.borrow_mut();
-        let Content { files, groups, .. } = &mut *content;
-        let mut places: Vec<&mut Vec<u8>> =
-            files.values_mut().map(|file| &mut file.now).chain(groups.frames.values_mut()).collect();
-        places.retain(|bytes| !bytes.is_empty());
+        let Content { files, names, groups, .. } = &mut *content;
+        let anchor = names.get("anchor").copied();
+        let files_now = files.iter_mut().map(|(number, file)| (Some(*number) == anchor, &mut file.now));
+        let mut places: Vec<_> = files_now.chain(groups.frames.values_mut().map(|frame| (false, frame))).collect();
+        places.retain(|(_, bytes)| !bytes.is_empty());
         if places.is_empty() {
             return false;
         }
         let at = dice.index(places.len());
-        let bytes = &mut *places[at];
+        let (of_anchor, bytes) = &mut places[at];
+        let (anchor_struck, data_struck) = self.struck.get();
+        self.struck.set((anchor_struck || *of_anchor, data_struck || !*of_anchor));
         let place = dice.index(bytes.len());
         if page {
             let start = place / 4_096 * 4_096;
@@ -162,7 +168,12 @@ impl SimDisk {
         for file in files.values_mut() {
             file.durable.clone_from(&file.now);
         }
-        true
+        self.struck.get() == (true, true)
+    }
+
+    /// The journal is opened: what was damaged is judged, and written anew where it is of use.
+    pub fn opened(&self) {
+        self.struck.set((false, false));
     }
 
     /// The power goes, and comes back.

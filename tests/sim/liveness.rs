@@ -133,6 +133,19 @@ pub fn probes(world: &World) -> bool {
     world.state().is_some_and(|state| state.pods().any(|(_, pod)| full(pod.standing())))
 }
 
+/// Whether a reservation will end by itself: a bare pod's does, where the configuration says so and no pod of its name
+/// is there, whatever that one asks.
+pub fn expires(world: &World) -> bool {
+    let retained = world.plan.configuration.settings.fixed_retention_ms.is_some();
+    let mut allocations = world.state().into_iter().flat_map(State::allocations);
+    let model = world.model.borrow();
+    retained
+        && allocations.any(|(_, allocation)| {
+            let absent = allocation.absent_since_wall_ms().is_some() && allocation.owner().is_none();
+            absent && model.pod(allocation.key()).is_none_or(|pod| !pod.active())
+        })
+}
+
 /// What of ours is left.
 pub fn left(world: &World) -> Vec<String> {
     let (vpc, model) = (world.vpc.borrow(), world.model.borrow());

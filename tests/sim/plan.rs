@@ -62,6 +62,9 @@ pub const RESYNC_MS: u64 = 300_000;
 /// The rest of a freed port, in every world.
 pub const COOLDOWN_MS: u64 = 30_000;
 
+/// How long a bare pod's reservation is kept, in the worlds in which it ends.
+pub const RETENTION_MS: u64 = 400_000;
+
 impl Plan {
     /// The plan of a seed.
     pub fn of(seed: u64) -> Self {
@@ -87,7 +90,11 @@ impl Plan {
             pods: *dice.pick(&[2, 6, 6, 8]),
             many: *dice.pick(&[3, 6, 12]),
             behaviour,
-            configuration: configuration(if dice.one_in(2) { 515 } else { 560 }),
+            configuration: {
+                let mut configuration = configuration(if dice.one_in(2) { 515 } else { 560 });
+                configuration.settings.fixed_retention_ms = dice.one_in(2).then_some(RETENTION_MS);
+                configuration
+            },
             // Without history a PodDNAT without our annotation may be the original controller's.
             without: if keeps_history { LOSING.to_vec() } else { vec![Fault::ClaimMalformed] },
             only: None,

@@ -30,6 +30,9 @@ const LISTED_MS: u64 = 20_000;
 /// its call, its listings and its retries.
 const CONVERGENCE_MS: u64 = LATE_MS + 3 * RESYNC_MS + 10 * 60_000;
 
+/// L1: a reservation begins by one replica's wall clock and ends by another's, each up to an hour wrong.
+const RETENTION_MAX_MS: u64 = crate::plan::RETENTION_MS + 2 * 60 * 60_000;
+
 /// L1, L2: how long a converged world is watched: nothing changes any more.
 const QUIET_MS: u64 = 10 * RESYNC_MS;
 
@@ -65,9 +68,10 @@ pub fn run(plan: Plan) -> End {
     }
 }
 
-/// L1: a calm world comes to rest, in time. Late effects may still come: rest is only rest afterwards.
+/// L1: a calm world comes to rest, in time. Late effects may still come, and the next resync
+/// finds them: rest is only rest afterwards.
 pub fn converge(world: &mut World) {
-    converge_within(world, LATE_MS, CONVERGENCE_MS);
+    converge_within(world, LATE_MS + RESYNC_MS, CONVERGENCE_MS);
 }
 
 /// L1 in a world in which nothing is late any more: what came late is found by the next listing of its table.
@@ -79,12 +83,17 @@ fn converge_within(world: &mut World, from_ms: u64, within_ms: u64) {
     let began_ms = world.now.get();
     let earliest_ms = began_ms + from_ms;
     let from = world.steps;
+    // When a reservation was last still to end by itself: what follows from its end takes its time.
+    let mut expired_ms = began_ms;
     while world.checker.violations.is_empty() {
         let now = world.now.get();
-        if now >= earliest_ms && world.is_quiet() {
+        let expires = crate::liveness::expires(world);
+        if now >= earliest_ms && world.is_quiet() && !expires {
             return rest(world);
         }
-        if now > began_ms + within_ms || world.steps > from + STEPS_MAX {
+        expired_ms = if expires { now } else { expired_ms };
+        let bound_ms = if expires { began_ms + RETENTION_MAX_MS } else { expired_ms } + within_ms;
+        if now > bound_ms || world.steps > from + STEPS_MAX {
             let evidence = format!("no rest {} ms after the last fault; {}", now - began_ms, world.unrest());
             let mut checker = std::mem::take(&mut world.checker);
             checker.violated(world, "L1", evidence);

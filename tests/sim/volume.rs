@@ -62,6 +62,7 @@ impl Volume {
     pub fn open(&mut self, fresh: [u8; 16], heads: &[([u8; 16], u64, [u8; 32])]) -> Result<Opened, Broken> {
         self.open = None;
         self.disk.mend();
+        self.disk.opened();
         if self.sled {
             // After an unclean stop the journal opens a copy that it has written and synced anew.
             self.disk.copy_groups();

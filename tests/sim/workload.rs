@@ -9,7 +9,7 @@ use crate::dice::Dice;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wish {
     /// A bare pod of that number exists and asks for these ports.
-    Pod { at: usize, ports: usize, gate: bool },
+    Pod { at: usize, ports: usize, gate: bool, fixed: bool },
     /// No such pod is wanted.
     NoPod { at: usize },
     /// The pod is deleted, with that grace; if it is wanted it comes again under its name.
@@ -24,6 +24,8 @@ pub enum Wish {
     Scale { replicas: u32 },
     /// A StatefulSet has that many pods.
     ScaleSet { replicas: u32 },
+    /// A StatefulSet whose pods ask for fixed mappings has that many pods.
+    ScaleFixed { replicas: u32 },
     /// The second namespace is deleted with all that is in it.
     DeleteNamespace,
 }
@@ -42,9 +44,13 @@ pub const CANARY: &str = "canary-2f9c51";
 /// The wishes that stand: they are what the manifests say.
 #[derive(Clone, Debug, Default)]
 pub struct Wishes {
-    pods: Vec<Option<(usize, bool)>>,
+    /// Ports, readiness gate, fixed.
+    pods: Vec<Option<(usize, bool, bool)>>,
     deployment: u32,
     set: u32,
+    fixed_set: u32,
+    /// Nobody wants anything any more, not even what is reserved.
+    nothing: bool,
     /// What is wished could not be asked for yet: a namespace that is being deleted takes nothing.
     open: bool,
 }
@@ -64,6 +70,9 @@ impl Wishes {
         if self.open {
             self.apply(model);
         }
+        if self.nothing {
+            free_reservations(model);
+        }
     }
 
     /// Whether everything wished was asked for.
@@ -74,12 +83,12 @@ impl Wishes {
     /// Draws something that a user may do.
     pub fn draw(&self, dice: &mut Dice, many: u32) -> Wish {
         let at = dice.index(self.pods.len());
-        match dice.draw(16) {
+        match dice.draw(17) {
             0..=4 => {
                 let mistaken = dice.one_in(12);
                 let ports =
                     if mistaken { GOOD_PORTS + dice.index(PORTS.len() - GOOD_PORTS) } else { dice.index(GOOD_PORTS) };
-                Wish::Pod { at, ports, gate: dice.one_in(2) }
+                Wish::Pod { at, ports, gate: dice.one_in(2), fixed: dice.one_in(3) }
             }
             5 | 6 => Wish::NoPod { at },
             7 | 8 => {
@@ -88,9 +97,10 @@ impl Wishes {
             }
             9 => Wish::Move { at },
             10 => Wish::Finish { at, well: dice.one_in(2) },
-            11 => Wish::Annotate { at, how: dice.index(4) },
+            11 => Wish::Annotate { at, how: dice.index(6) },
             12 | 13 => Wish::Scale { replicas: u32::try_from(dice.draw(u64::from(many))).expect("few") },
             14 => Wish::ScaleSet { replicas: u32::try_from(dice.draw(4)).expect("few") },
+            15 => Wish::ScaleFixed { replicas: u32::try_from(dice.draw(4)).expect("few") },
             _ if dice.one_in(4) => Wish::DeleteNamespace,
             _ => Wish::NoPod { at },
         }
@@ -99,8 +109,8 @@ impl Wishes {
     /// Does it.
     pub fn make(&mut self, model: &mut Model, wish: &Wish) {
         match *wish {
-            Wish::Pod { at, ports, gate } => {
-                self.pods[at] = Some((ports, gate));
+            Wish::Pod { at, ports, gate, fixed } => {
+                self.pods[at] = Some((ports, gate, fixed));
                 self.apply(model);
             }
             Wish::NoPod { at } => {
@@ -116,6 +126,8 @@ impl Wishes {
                     ("pod-dnat", None),
                     ("pod-dnat", Some("")),
                     ("pod-dnat-expose-port", None),
+                    ("pod-dnat-fixed", Some("")),
+                    ("pod-dnat-fixed", None),
                 ][how];
                 model.annotate_pod(&key(at), &format!("{PREFIX}{name}"), value);
             }
@@ -125,6 +137,10 @@ impl Wishes {
             }
             Wish::ScaleSet { replicas } => {
                 self.set = replicas;
+                self.apply(model);
+            }
+            Wish::ScaleFixed { replicas } => {
+                self.fixed_set = replicas;
                 self.apply(model);
             }
             Wish::DeleteNamespace => {
@@ -142,14 +158,22 @@ impl Wishes {
     /// From now on nothing is wanted.
     pub fn want_nothing(&mut self, model: &mut Model) {
         self.pods.iter_mut().for_each(|pod| *pod = None);
-        (self.deployment, self.set) = (0, 0);
+        (self.deployment, self.set, self.fixed_set) = (0, 0, 0);
+        self.nothing = true;
         self.apply(model);
+        free_reservations(model);
     }
 
     fn apply(&mut self, model: &mut Model) {
-        let pods = self.pods.iter().enumerate().filter_map(|(at, pod)| pod.map(|(ports, gate)| bare(at, ports, gate)));
-        let workloads = [workload("Deployment", "game", self.deployment), workload("StatefulSet", "room", self.set)];
-        let manifests: Vec<Manifest> = pods.chain(workloads).collect();
+        let pods = self.pods.iter().enumerate().filter_map(|(at, pod)| Some(bare(at, (*pod)?)));
+        let workloads = [
+            workload("Deployment", "game", self.deployment, false),
+            workload("StatefulSet", "room", self.set, false),
+            workload("StatefulSet", "seat", self.fixed_set, true),
+        ];
+        // Scaled to nothing a StatefulSet still owns what is reserved for its pods; it goes when nobody wants anything.
+        let kept = if self.nothing { 2 } else { workloads.len() };
+        let manifests: Vec<Manifest> = pods.chain(workloads.into_iter().take(kept)).collect();
         self.open = model.apply_manifests(&manifests, model.now_ms()).is_err();
     }
 }
@@ -161,12 +185,32 @@ pub fn key(at: usize) -> PodKey {
     PodKey::new(if at % 4 == 3 { SECOND } else { "default" }, format!("p{at}"))
 }
 
-fn annotations(ports: &str) -> serde_json::Value {
-    serde_json::json!({
+/// A bare pod's reservation is freed by deleting the PodDNAT: nobody else owns it.
+fn free_reservations(model: &mut Model) {
+    let key = |object: &natgw::cluster::poddnat::PodDnat| {
+        PodKey::new(object.metadata.namespace.as_str(), object.metadata.name.as_str())
+    };
+    let left = model.poddnats().filter(|object| {
+        object.metadata.owner_references.is_empty()
+            && object.metadata.deletion_timestamp.is_none()
+            && model.pod(&key(object)).is_none_or(|pod| !pod.active())
+    });
+    let left: Vec<_> = left.map(|object| (key(object), object.metadata.uid.clone())).collect();
+    for (key, uid) in left {
+        model.delete_claim(&key, &uid);
+    }
+}
+
+fn annotations(ports: &str, fixed: bool) -> serde_json::Value {
+    let mut annotations = serde_json::json!({
         "k8s.aliyun.com/pod-dnat": "",
         "k8s.aliyun.com/pod-dnat-expose-port": ports,
         "example.com/token": CANARY,
-    })
+    });
+    if fixed {
+        annotations["k8s.aliyun.com/pod-dnat-fixed"] = "true".into();
+    }
+    annotations
 }
 
 fn spec(gate: bool) -> serde_json::Value {
@@ -181,23 +225,23 @@ fn spec(gate: bool) -> serde_json::Value {
     }
 }
 
-fn bare(at: usize, ports: usize, gate: bool) -> Manifest {
+fn bare(at: usize, (ports, gate, fixed): (usize, bool, bool)) -> Manifest {
     let key = key(at);
     let document = serde_json::json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": { "name": &*key.name, "namespace": &*key.namespace, "annotations": annotations(PORTS[ports]) },
+        "metadata": { "name": &*key.name, "namespace": &*key.namespace, "annotations": annotations(PORTS[ports], fixed) },
         "spec": spec(gate),
     });
     Manifest { source: "sim".to_owned(), document }
 }
 
 /// A workload whose pods ask for one port each.
-pub fn workload(kind: &str, name: &str, replicas: u32) -> Manifest {
+pub fn workload(kind: &str, name: &str, replicas: u32, fixed: bool) -> Manifest {
     let document = serde_json::json!({
         "apiVersion": "apps/v1", "kind": kind,
         "metadata": { "name": name, "namespace": "default" },
         "spec": { "replicas": replicas, "serviceName": name, "selector": { "matchLabels": { "app": name } },
-            "template": { "metadata": { "labels": { "app": name }, "annotations": annotations("80") },
+            "template": { "metadata": { "labels": { "app": name }, "annotations": annotations("80", fixed) },
                 "spec": spec(true) } },
     });
     Manifest { source: "sim".to_owned(), document }

@@ -8,11 +8,12 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use super::Spec;
+use crate::cluster::{timestamp, wall_ms_of};
 use crate::machine::demand::ENTRIES_MAX;
 use crate::machine::event::decided::Item;
-use crate::machine::event::seen::Claim;
+use crate::machine::event::seen::{Claim, Releasing};
 use crate::machine::identity::{Protocol, Stamp};
-use crate::ports::cluster::{MappedPort, Mapping};
+use crate::ports::cluster::{Leaving, MappedPort, Mapping};
 
 /// The longest annotation that is read. 64 items and as many releasing ones take about 20 KiB.
 pub const CLAIM_BYTES_MAX: usize = 32 * 1024;
@@ -66,10 +67,16 @@ pub struct ClaimItem {
     pub port_break: bool,
 }
 
-/// An item that goes down, with its own gateway, table and EIP.
+/// An item that goes down, with its own allocation, pod, gateway, table and addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleasingItem {
+    /// The allocation.
+    #[serde(with = "as_text")]
+    pub allocation: Stamp,
+    /// The pod.
+    #[serde(rename = "podUID")]
+    pub pod_uid: String,
     /// The gateway.
     pub gateway: String,
     /// The forward table.
@@ -77,6 +84,9 @@ pub struct ReleasingItem {
     /// The EIP.
     #[serde(rename = "externalIP")]
     pub external_ip: Ipv4Addr,
+    /// The address to which it sends.
+    #[serde(rename = "internalIP")]
+    pub internal_ip: Ipv4Addr,
     /// The item.
     #[serde(flatten)]
     pub item: ClaimItem,
@@ -98,7 +108,7 @@ pub enum ClaimError {
 }
 
 impl ClaimAnnotation {
-    /// The claim of a mapping that has its pod and releases nothing.
+    /// The claim of a mapping.
     #[must_use]
     pub fn of(mapping: &Mapping) -> Self {
         let generations = mapping.items.iter().map(|item| item.generation.0.term);
@@ -107,11 +117,11 @@ impl ClaimAnnotation {
             term: generations.fold(mapping.allocation.0.term, u64::max),
             pod_uid: mapping.pod.to_string(),
             fixed: mapping.fixed,
-            absent_since: None,
+            absent_since: mapping.absent_since_wall_ms.map(timestamp),
             gateway: mapping.gateway.to_string(),
             table: mapping.table.to_string(),
             items: mapping.items.iter().map(ClaimItem::of).collect(),
-            releasing: Vec::new(),
+            releasing: mapping.releasing.iter().flat_map(ReleasingItem::all_of).collect(),
         }
     }
 
@@ -149,6 +159,8 @@ impl ClaimAnnotation {
             ip: spec.internal_ip.parse().ok(),
             place: (place(&spec.eni), place(&spec.vswitch), place(&spec.zone_id)),
             items: self.items.iter().map(ClaimItem::item).collect(),
+            absent_since_wall_ms: self.absent_since.as_deref().and_then(wall_ms_of),
+            releasing: by_allocation(&self.releasing),
         }
     }
 
@@ -169,8 +181,66 @@ impl ClaimAnnotation {
                 return Err(ClaimError::Impossible("item port"));
             }
         }
+        self.check_releasing()
+    }
+
+    fn check_releasing(&self) -> Result<(), ClaimError> {
+        if self.releasing.len() > ENTRIES_MAX {
+            return Err(ClaimError::Impossible("releasing"));
+        }
+        for releasing in &self.releasing {
+            let names = [&releasing.pod_uid, &releasing.gateway, &releasing.table];
+            let ports = [releasing.item.internal, releasing.item.external];
+            let impossible = |name: &&String| name.is_empty() || name.len() > NAME_BYTES_MAX;
+            if names.iter().any(impossible) || ports.contains(&0) {
+                return Err(ClaimError::Impossible("releasing item"));
+            }
+        }
         Ok(())
     }
+}
+
+impl ReleasingItem {
+    fn all_of(leaving: &Leaving) -> impl Iterator<Item = Self> {
+        leaving.items.iter().map(|item| Self {
+            allocation: leaving.allocation.0,
+            pod_uid: leaving.pod.to_string(),
+            gateway: leaving.gateway.to_string(),
+            table: leaving.table.to_string(),
+            external_ip: leaving.eip,
+            internal_ip: leaving.ip,
+            item: ClaimItem::of(item),
+        })
+    }
+}
+
+/// The releasing items of one allocation belong together; what disagrees with the first of them does not count.
+fn by_allocation(items: &[ReleasingItem]) -> Vec<Releasing> {
+    let mut groups: Vec<Releasing> = Vec::new();
+    for item in items {
+        let allocation = <(u64, u64)>::from(item.allocation);
+        let group = match groups.iter().position(|group| group.allocation == allocation) {
+            Some(at) => at,
+            None => {
+                groups.push(Releasing {
+                    allocation,
+                    pod: item.pod_uid.clone(),
+                    gateway: item.gateway.clone(),
+                    table: item.table.clone(),
+                    eip: item.external_ip,
+                    ip: item.internal_ip,
+                    items: Vec::new(),
+                });
+                groups.len().saturating_sub(1)
+            }
+        };
+        if let Some(group) = groups.get_mut(group)
+            && (group.table.as_str(), group.eip, group.ip) == (&item.table, item.external_ip, item.internal_ip)
+        {
+            group.items.push(item.item.item());
+        }
+    }
+    groups
 }
 
 impl ClaimItem {

@@ -3,7 +3,7 @@ use crate::machine::event::decided::Item;
 use crate::machine::event::seen::Claim;
 use crate::machine::event::{Event, codec};
 use crate::machine::identity::{AllocationId, Generation, PodKey};
-use crate::ports::cluster::MappedPort;
+use crate::ports::cluster::{Leaving, MappedPort};
 
 fn mapping() -> Mapping {
     let item = |internal, external, protocol, n| MappedPort {
@@ -26,6 +26,9 @@ fn mapping() -> Mapping {
         vswitch: "vsw-1".into(),
         zone: "cn-hangzhou-k".into(),
         items: vec![item(80, 512, Protocol::Tcp, 18), item(53, 513, Protocol::Udp, 19)],
+        owner: None,
+        absent_since_wall_ms: None,
+        releasing: Vec::new(),
     }
 }
 
@@ -34,6 +37,7 @@ fn publication(published: bool) -> Publication {
     Publication {
         key: mapping().key,
         allocation: mapping().allocation,
+        uid: None,
         mapping: published.then(|| (mapping(), entries)),
         reason: if published { ("Mapped", "all entries are available") } else { ("EntryLost", "an entry is missing") },
     }
@@ -141,8 +145,10 @@ fn a_claim_gives_the_mapping_back() {
         ip: Some([172, 16, 0, 9].into()),
         place: ("eni-1".to_owned(), "vsw-1".to_owned(), "cn-hangzhou-k".to_owned()),
         items: vec![item(80, 512, 6, 18), item(53, 513, 17, 19)],
+        absent_since_wall_ms: None,
+        releasing: Vec::new(),
     };
-    assert_eq!(seen.claim, Some(claim));
+    assert_eq!(seen.claim.as_deref(), Some(&claim));
     assert_eq!((seen.deleting, seen.finalizer, seen.published), (false, true, false));
     let found = found(&object);
     assert_eq!((found.uid.as_str(), found.resource_version.as_str()), ("u", "7"));
@@ -157,6 +163,27 @@ fn the_documented_sample_is_no_claim_and_is_read_all_the_same() {
         "status":{"created":"true","entries":[{"externalPort":"512"}]}}"#;
     let seen = claim_of(&serde_json::from_str(sample).unwrap());
     assert_eq!((seen.claim, seen.deleting, seen.finalizer, seen.published), (None, true, false, true));
+    assert_eq!(seen.manager, MANAGER_ANOTHER);
+}
+
+#[test]
+fn who_wrote_an_object_is_told_by_its_managed_fields_and_these_pass_through() {
+    let text = |managers: &[&str]| {
+        let fields = managers
+            .iter()
+            .map(|name| format!(r#"{{"manager":"{name}","operation":"Update","fieldsV1":{{"f:spec":{{}}}}}}"#));
+        let fields = fields.collect::<Vec<_>>().join(",");
+        format!(
+            r#"{{"apiVersion":"alibabacloud.com/v1","kind":"PodDNAT","metadata":{{"managedFields":[{fields}],"name":"a","namespace":"b"}},"spec":{{}}}}"#
+        )
+    };
+    let read = |text: &str| serde_json::from_str::<PodDnat>(text).unwrap();
+    assert_eq!(claim_of(&read(&text(&[]))).manager, MANAGER_NOT_TOLD);
+    assert_eq!(claim_of(&read(&text(&["kubectl-edit", "natgw"]))).manager, MANAGER_NATGW);
+    assert_eq!(claim_of(&read(&text(&["manager"]))).manager, MANAGER_ANOTHER);
+    let object = read(&text(&["natgw"]));
+    assert_eq!(read(&serde_json::to_string(&object).unwrap()), object);
+    assert_eq!(object.metadata.managed_fields[0].rest["operation"], "Update");
 }
 
 #[test]
@@ -198,8 +225,9 @@ fn a_rewrite_keeps_what_others_wrote() {
     assert_eq!(object.metadata.finalizers, ["example.com/other", FINALIZER]);
     assert_eq!(object.spec.internal_ip, "172.16.0.10");
     assert!(object.metadata.owner_references.is_empty());
-    let owner = Some(("apps/v1".into(), "StatefulSet".into(), "web".into(), "u".into()));
-    let reference = serde_json::to_string(&owned_by_controller(owner)).unwrap();
+    let owner =
+        Controller { api_version: "apps/v1".into(), kind: "StatefulSet".into(), name: "web".into(), uid: "u".into() };
+    let reference = serde_json::to_string(&owned_by_controller(Some(&owner))).unwrap();
     assert_eq!(reference, r#"{"apiVersion":"apps/v1","kind":"StatefulSet","name":"web","uid":"u"}"#);
 }
 
@@ -233,11 +261,42 @@ fn what_does_not_hold_together_is_no_claim() {
 #[test]
 fn later_fields_of_a_claim_survive() {
     let item = r#"{"external":600,"internal":80,"protocol":"tcp","generation":"1.2","portBreak":true}"#;
-    let releasing = item.replacen('{', r#"{"gateway":"ngw-2","table":"ftb-2","externalIP":"203.0.113.9","#, 1);
+    let other = r#"{"allocation":"1.0","podUID":"v","gateway":"ngw-2","table":"ftb-2","externalIP":"203.0.113.9","internalIP":"172.16.0.3","#;
+    let releasing = item.replacen('{', other, 1);
     let json = format!(
         r#"{{"allocation":"1.1","term":9,"podUID":"u","fixed":true,"absentSince":"2023-09-20T03:26:44Z","gateway":"g","table":"t","items":[{item}],"releasing":[{releasing}]}}"#
     );
     assert_eq!(ClaimAnnotation::parse(&json).unwrap().to_json(), json);
+}
+
+#[test]
+fn a_reservation_and_what_it_leaves_are_read_back() {
+    let mut mapping = mapping();
+    let item = mapping.items[0];
+    let leaving = |n| Leaving {
+        allocation: AllocationId::from((1, n)),
+        pod: "earlier".into(),
+        gateway: "ngw-2".into(),
+        table: "ftb-2".into(),
+        eip: [203, 0, 113, 9].into(),
+        ip: [172, 16, 0, 3].into(),
+        items: vec![item],
+    };
+    (mapping.fixed, mapping.absent_since_wall_ms) = (true, Some(1_695_180_404_000));
+    mapping.releasing = vec![leaving(1), leaving(2)];
+    mapping.owner = Some(Controller {
+        api_version: "apps/v1".into(),
+        kind: "StatefulSet".into(),
+        name: "web".into(),
+        uid: "u".into(),
+    });
+    let seen = claim_of(&encode(&mapping, owner_of(&mapping)));
+    assert_eq!(seen.owner, Some(("apps/v1".into(), "StatefulSet".into(), "web".into(), "u".into())));
+    let claim = seen.claim.unwrap();
+    assert_eq!((claim.fixed, claim.absent_since_wall_ms), (true, mapping.absent_since_wall_ms));
+    let releasing: Vec<_> = claim.releasing.iter().map(|group| (group.allocation, group.items.len())).collect();
+    assert_eq!(releasing, [((1, 1), 1), ((1, 2), 1)]);
+    assert_eq!((claim.releasing[0].pod.as_str(), claim.releasing[0].ip), ("earlier", [172, 16, 0, 3].into()));
 }
 
 #[test]
@@ -257,9 +316,25 @@ fn the_largest_claim_fits_a_record() {
             port_break: true,
         })
         .collect();
-    let seen = claim_of(&encode(&mapping, None));
+    let record = |seen| {
+        let event = Event::ClaimSeen(seen);
+        crate::machine::event::Record { seq: 1, term: 1, machine_ms: 1, wall_ms: 1, event }
+    };
+    let seen = claim_of(&encode(&mapping, None)).bounded();
     assert_eq!(seen.claim.as_ref().map(|claim| claim.items.len()), Some(64));
-    let record =
-        crate::machine::event::Record { seq: 1, term: 1, machine_ms: 1, wall_ms: 1, event: Event::ClaimSeen(seen) };
-    codec::encode(&record).unwrap();
+    codec::encode(&record(seen)).unwrap();
+    // A claim that only somebody else can have written: it does not count, and does not stop anybody.
+    let huge = Generation::from((u64::MAX, u64::MAX));
+    mapping.items.iter_mut().for_each(|item| item.generation = huge);
+    let items = mapping.items[..24].to_vec();
+    let (allocation, pod) = ((1, 1).into(), longest("p").as_str().into());
+    let (gateway, table) = (longest("g").as_str().into(), longest("t").as_str().into());
+    let (eip, ip) = ([203, 0, 113, 9].into(), [172, 16, 0, 3].into());
+    mapping.releasing = vec![Leaving { allocation, pod, gateway, table, eip, ip, items }];
+    let seen = claim_of(&encode(&mapping, None));
+    assert_eq!(seen.claim.as_ref().map(|claim| claim.releasing.len()), Some(1));
+    assert!(codec::encode(&record(seen.clone())).is_err(), "it is larger than a record");
+    let seen = seen.bounded();
+    assert_eq!(seen.claim, None);
+    codec::encode(&record(seen)).unwrap();
 }

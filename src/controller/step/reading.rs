@@ -64,7 +64,7 @@ impl Controller {
                 self.barrier.read(&self.state, ListKey::Cluster, machine_ms);
             }
             (ListRequest::Survey { .. }, Ok(Listing::Survey { gateways, eips, routes })) => {
-                for event in relist::survey(&self.state, &gateways, &eips, &routes) {
+                for event in relist::survey(&self.state, began.machine_ms, &gateways, &eips, &routes) {
                     self.emit(now, event);
                 }
                 self.barrier.read(&self.state, ListKey::Survey, machine_ms);
@@ -110,7 +110,9 @@ impl Controller {
                 if self.state.route(&vswitch).is_none() && self.vswitches_met.insert(vswitch) {
                     self.barrier.survey_soon();
                 }
-                self.emit(now, event);
+                if !self.state.knows_address(seen) {
+                    self.emit(now, event);
+                }
             }
             Event::AddressMissing(seen::AddressMissing { ip }) if !self.state.is_missing(*ip) => self.emit(now, event),
             _ => {}

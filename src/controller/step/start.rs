@@ -7,7 +7,7 @@ use crate::machine::identity::{AllocationId, Generation, Mark, PodUid, TableId, 
 use crate::machine::intent::Intent;
 use crate::machine::state::{Allocation, Entry, Item};
 use crate::ports::cloud::{CreateEntry, DeleteEntry};
-use crate::ports::cluster::{MappedPort, Mapping, PodMark, Publication};
+use crate::ports::cluster::{Leaving, MappedPort, Mapping, PodMark, Publication};
 use crate::ports::effect::Effect;
 
 /// Writes to the API server under way at once: enough to hide its latency, few enough for its flow control.
@@ -18,6 +18,8 @@ impl Controller {
     pub(super) fn make_ready(&mut self, now: Now, rests_on: u64, intent: Intent) {
         let machine_ms = self.machine(now);
         match intent {
+            // It may have gone while its event was made durable.
+            Intent::Locate { ip, .. } if !self.state.is_sought(ip) => {}
             Intent::Locate { ip, .. } => self.addresses.ask(ip, machine_ms),
             Intent::Observe { .. } => {}
             Intent::Bind { .. } | Intent::Unbind { .. } => {
@@ -135,26 +137,34 @@ impl Controller {
         match intent {
             Intent::WriteClaim { allocation, .. }
             | Intent::Publish { allocation, .. }
-            | Intent::Withdraw { allocation } => self.writing.contains(allocation),
-            Intent::ReleaseClaim { allocation } => self.busy.contains_key(allocation) || pod_busy(allocation),
+            | Intent::Withdraw { allocation } => self.is_written(allocation),
+            Intent::ReleaseClaim { allocation } => {
+                self.busy.contains_key(allocation) || self.is_written(allocation) || pod_busy(allocation)
+            }
             Intent::Forgo { generation, .. } => self
                 .flights
                 .values()
                 .any(|other| matches!(other, Intent::Bind { generation: g, .. } if g == generation)),
             Intent::Unbind { table, entry } => {
                 let owner = self.state.owner_of(table, entry);
-                owner.is_some_and(|owner| self.writing.contains(&owner) || pod_busy(&owner))
+                owner.is_some_and(|owner| self.is_written(&owner) || pod_busy(&owner))
             }
             Intent::MarkPod { pod, .. } => self.busy_pods.contains(pod),
             Intent::Bind { .. } | Intent::DropClaim { .. } | Intent::Locate { .. } | Intent::Observe { .. } => false,
         }
     }
 
+    /// Whether a write to an allocation's PodDNAT is under way, its own or that of another allocation of the name.
+    fn is_written(&self, id: &AllocationId) -> bool {
+        let key = self.state.allocation(*id).map(Allocation::key);
+        self.writing.contains_key(id) || key.is_some_and(|key| self.writing.values().any(|other| other == key))
+    }
+
     fn occupy(&mut self, intent: &Intent) {
         if let Some(allocation) = allocation_of(intent) {
             *self.busy.entry(allocation).or_default() += 1;
-            if !matches!(intent, Intent::Bind { .. }) {
-                self.writing.insert(allocation);
+            if let (false, Some(known)) = (matches!(intent, Intent::Bind { .. }), self.state.allocation(allocation)) {
+                self.writing.insert(allocation, known.key().clone());
             }
         }
         if let Intent::MarkPod { pod, .. } = intent {
@@ -228,13 +238,6 @@ impl Controller {
 
     fn mapping(&self, id: AllocationId) -> Option<Mapping> {
         let allocation = self.state.allocation(id)?;
-        let port = |item: &Item| MappedPort {
-            internal: item.want().internal,
-            external: item.external(),
-            protocol: item.want().protocol,
-            generation: item.generation(),
-            port_break: item.port_break(),
-        };
         let place = allocation.place();
         Some(Mapping {
             key: allocation.key().clone(),
@@ -248,7 +251,10 @@ impl Controller {
             eni: place.eni().clone(),
             vswitch: place.vswitch().clone(),
             zone: place.zone().clone(),
-            items: allocation.items_staying().map(port).collect(),
+            items: allocation.items_staying().map(mapped_port).collect(),
+            owner: allocation.owner().cloned(),
+            absent_since_wall_ms: allocation.absent_since_wall_ms(),
+            releasing: self.state.predecessors(id).map(|(id, earlier)| leaving(id, earlier)).collect(),
         })
     }
 
@@ -268,8 +274,8 @@ impl Controller {
             None
         };
         let reason = if mapping.is_some() { ("Ready", "all entries are in effect") } else { allocation.words() };
-        let (key, allocation) = (allocation.key().clone(), id);
-        Some(Effect::WriteStatus(Box::new(Publication { key, allocation, mapping, reason })))
+        let (key, uid) = (allocation.key().clone(), allocation.claim_uid().map(Into::into));
+        Some(Effect::WriteStatus(Box::new(Publication { key, allocation: id, uid, mapping, reason })))
     }
 
     fn pod_mark(&self, uid: &PodUid, note: Note) -> Option<PodMark> {
@@ -287,8 +293,32 @@ impl Controller {
             message,
             address: allocation.map(Allocation::external_address),
             ready: pod.has_gate().then_some(ready || note.phase == Phase::NotRequested),
-            warning: matches!(note.phase, Phase::Refused | Phase::Kept),
+            warning: matches!(note.phase, Phase::Refused | Phase::Kept)
+                || (note.phase == Phase::Ready && note.reason != 0),
         })
+    }
+}
+
+fn mapped_port(item: &Item) -> MappedPort {
+    MappedPort {
+        internal: item.want().internal,
+        external: item.external(),
+        protocol: item.want().protocol,
+        generation: item.generation(),
+        port_break: item.port_break(),
+    }
+}
+
+/// What an allocation that goes has left, as its successor's claim says it.
+fn leaving(allocation: AllocationId, earlier: &Allocation) -> Leaving {
+    Leaving {
+        allocation,
+        pod: earlier.pod().clone(),
+        gateway: earlier.gateway().clone(),
+        table: earlier.table().clone(),
+        eip: earlier.eip(),
+        ip: earlier.ip(),
+        items: earlier.items().iter().filter(|item| item.may_exist()).map(mapped_port).collect(),
     }
 }
 

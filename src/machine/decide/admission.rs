@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use crate::machine::decide::{refusal, wait};
 use crate::machine::demand::{Demand, RefusalReason, WaitReason, Want};
 use crate::machine::event::{Event, decided};
-use crate::machine::identity::{GatewayId, PodUid, TableId};
+use crate::machine::identity::{GatewayId, PodKey, PodUid, TableId};
 use crate::machine::pool::{self, Choice, Eip};
 use crate::machine::state::{Address, Gateway, Place, Pod, PortBreak, Standing, State, Table};
 
@@ -15,7 +15,15 @@ const PORT_BREAK_ABOVE: u16 = 1_024;
 impl State {
     pub(super) fn decide_demand(&self, uid: &PodUid, pod: &Pod, wants: &[Want], fixed: bool) -> Option<Event> {
         let ip = pod.ip.filter(|_| pod.ended.is_none() && pod.grace_ends_ms.is_none())?;
-        if let Some(reason) = self.obstacle(uid, pod, ip) {
+        let claim = self.claims.get(&pod.key).filter(|strange| self.rebuilding && !strange.ghost);
+        let unread = claim.and_then(|strange| strange.claim.as_ref()).is_some_and(|claim| self.awaits_entries(claim));
+        if unread || (self.has_remnant(&pod.key) && !self.is_missing(ip)) {
+            // Its entries may be there already: it is not told to wait.
+            return None;
+        }
+        let fixed = fixed && self.may_be_fixed(pod);
+        let reservation = self.reservation(&pod.key).filter(|(_, allocation)| fixed && allocation.is_over());
+        if let Some(reason) = self.obstacle(uid, pod, ip, reservation.is_some()) {
             return Some(wait(uid, reason, None, wants.len()));
         }
         let place = match self.addresses.get(&ip) {
@@ -24,28 +32,41 @@ impl State {
             // It is being asked for; the answer brings the pod back.
             None => return None,
         };
+        let moves = match reservation {
+            None => None,
+            Some((id, allocation)) => match self.homeless_at(allocation, place) {
+                Some(why) => Some((id, why)),
+                None => return self.decide_bound((uid, pod, ip, place), (id, allocation), wants),
+            },
+        };
         let (gateway_id, gateway) = match self.gateway_for(place, wants) {
             Ok(found) => found,
-            // It keeps its place until the table is read again.
-            Err(NoGateway::NotRead) if matches!(pod.standing, Standing::Waiting { queue: Some(_), .. }) => return None,
-            Err(NoGateway::NotRead) => return Some(wait(uid, WaitReason::GatewayNotRead, None, wants.len())),
-            Err(NoGateway::NoneOnRoute) => return Some(refusal(uid, RefusalReason::NoGatewayOnRoute, "")),
-            Err(NoGateway::NoUsableEip) => return Some(wait(uid, WaitReason::NoUsableEip, None, wants.len())),
+            Err(why) => return self.no_gateway(uid, pod, &why, wants),
         };
         let table_id = gateway.table.as_ref()?;
         let table = self.tables.get(table_id)?;
         if !pool::could_fit(&gateway.eips, wants) {
             return Some(refusal(uid, RefusalReason::NeverFits, &format!("{} entries", wants.len())));
         }
-        let arrival = pod.arrival?;
-        let first = table.queue.first_key_value().is_none_or(|(first, _)| *first >= arrival);
-        match self.admit(table, &gateway.eips, wants) {
-            Ok(choice) if first => {
-                Some(Event::Allocated(self.plan(uid, pod, (gateway_id, table_id), (ip, place), (wants, fixed), choice)))
+        match (self.admit(table, &gateway.eips, wants), is_first(table, pod.arrival?), moves) {
+            (Ok(_), true, Some((from, why))) => Some(self.move_to_next(from, why)),
+            (Ok(choice), true, None) => {
+                let target = Target { uid, key: &pod.key, ip, place, wants, fixed };
+                Some(Event::Allocated(self.plan(&target, (gateway_id, table_id), &choice)))
             }
             // Others came first: they have the next room, and what they wait for is what this one waits for.
-            Ok(_) => Some(wait(uid, self.head_waits_for(table), Some(table_id), wants.len())),
-            Err(reason) => Some(wait(uid, reason, Some(table_id), wants.len())),
+            (Ok(_), false, _) => Some(wait(uid, self.head_waits_for(table), Some(table_id), wants.len())),
+            (Err(reason), _, _) => Some(wait(uid, reason, Some(table_id), wants.len())),
+        }
+    }
+
+    pub(super) fn no_gateway(&self, uid: &PodUid, pod: &Pod, why: &NoGateway, wants: &[Want]) -> Option<Event> {
+        match why {
+            // It keeps its place until the table is read again.
+            NoGateway::NotRead if matches!(pod.standing, Standing::Waiting { queue: Some(_), .. }) => None,
+            NoGateway::NotRead => Some(wait(uid, WaitReason::GatewayNotRead, None, wants.len())),
+            NoGateway::NoneOnRoute => Some(refusal(uid, RefusalReason::NoGatewayOnRoute, "")),
+            NoGateway::NoUsableEip => Some(wait(uid, WaitReason::NoUsableEip, None, wants.len())),
         }
     }
 
@@ -59,7 +80,7 @@ impl State {
         (!super::says_again(pod, &event)).then_some(event)
     }
 
-    fn head_waits_for(&self, table: &Table) -> WaitReason {
+    pub(super) fn head_waits_for(&self, table: &Table) -> WaitReason {
         let head = table.queue.first_key_value().and_then(|(_, uid)| self.pods.get(uid));
         match head.map(|pod| &pod.standing) {
             Some(Standing::Waiting { reason, .. }) => *reason,
@@ -67,13 +88,13 @@ impl State {
         }
     }
 
-    /// What stands in the way of any allocation, whatever room there is.
-    fn obstacle(&self, uid: &PodUid, pod: &Pod, ip: Ipv4Addr) -> Option<WaitReason> {
-        if self.by_name.contains_key(&pod.key) {
+    /// What stands in the way of any allocation, whatever room there is. `reserved`: the name's allocation waits for the pod.
+    fn obstacle(&self, uid: &PodUid, pod: &Pod, ip: Ipv4Addr, reserved: bool) -> Option<WaitReason> {
+        if !reserved && self.by_name.contains_key(&pod.key) {
             return Some(WaitReason::PreviousMappingReleasing);
         }
         if let Some(strange) = self.claims.get(&pod.key) {
-            let ours = strange.claim.is_some();
+            let ours = strange.claim.is_some() || strange.written_by_us;
             return Some(if ours { WaitReason::PreviousMappingReleasing } else { WaitReason::OtherController });
         }
         let namesakes = self.pods_by_name.get(&pod.key)?;
@@ -89,7 +110,7 @@ impl State {
     }
 
     /// The gateway of the pod's default route: of several, the one in the ENI's zone, then the one with most room.
-    fn gateway_for(&self, place: &Place, wants: &[Want]) -> Result<(&GatewayId, &Gateway), NoGateway> {
+    pub(super) fn gateway_for(&self, place: &Place, wants: &[Want]) -> Result<(&GatewayId, &Gateway), NoGateway> {
         let hops = self.routes.get(&place.vswitch).ok_or(NoGateway::NotRead)?;
         let configured = |id: &GatewayId| self.pools.iter().any(|entry| entry.gateway == *id);
         let mut candidates: Vec<_> = hops.iter().filter(|id| configured(id)).collect();
@@ -118,24 +139,29 @@ impl State {
             .ok_or(NoGateway::NoUsableEip)
     }
 
-    fn admit(&self, table: &Table, eips: &[Eip], wants: &[Want]) -> Result<Choice, WaitReason> {
-        let needed = u32::try_from(wants.len()).unwrap_or(u32::MAX);
-        let full = table.limit.is_some_and(|limit| table.committed.saturating_add(needed) > limit);
-        if full && !table.probing {
+    pub(super) fn admit(&self, table: &Table, eips: &[Eip], wants: &[Want]) -> Result<Choice, WaitReason> {
+        if self.is_full(table, wants.len()) {
             return Err(WaitReason::TableFull);
+        }
+        if table.rests_ms.is_some() {
+            return Err(WaitReason::NoFreePorts);
         }
         pool::choose(eips, wants).ok_or(WaitReason::NoFreePorts)
     }
 
-    fn plan(
+    /// Whether a table takes no more entries, as far as that is known. One pod may try whether that still holds.
+    pub(super) fn is_full(&self, table: &Table, entries: usize) -> bool {
+        let needed = u32::try_from(entries).unwrap_or(u32::MAX);
+        table.limit.is_some_and(|limit| table.committed.saturating_add(needed) > limit) && !table.probing
+    }
+
+    pub(super) fn plan(
         &self,
-        uid: &PodUid,
-        pod: &Pod,
+        target: &Target<'_>,
         (gateway, table): (&GatewayId, &TableId),
-        (ip, place): (Ipv4Addr, &Place),
-        (wants, fixed): (&[Want], bool),
-        choice: Choice,
+        choice: &Choice,
     ) -> decided::Allocated {
+        let Target { uid, key, ip, place, wants, fixed } = *target;
         let item = |(position, (want, external)): (usize, (&Want, u16))| decided::Item {
             internal: want.internal,
             external,
@@ -145,8 +171,8 @@ impl State {
         };
         decided::Allocated {
             pod: uid.as_str().to_owned(),
-            namespace: pod.key.namespace.as_ref().to_owned(),
-            name: pod.key.name.as_ref().to_owned(),
+            namespace: key.namespace.as_ref().to_owned(),
+            name: key.name.as_ref().to_owned(),
             allocation: self.next_allocation().into(),
             gateway: gateway.as_str().to_owned(),
             table: table.as_str().to_owned(),
@@ -173,7 +199,23 @@ impl State {
 /// EIPs named in one decision as passed over: a gateway has at most 50 (aliyun-api.md §4).
 const PASSED_OVER_MAX: usize = 50;
 
-enum NoGateway {
+/// For whom an allocation is planned.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) uid: &'a PodUid,
+    pub(super) key: &'a PodKey,
+    pub(super) ip: Ipv4Addr,
+    pub(super) place: &'a Place,
+    pub(super) wants: &'a [Want],
+    pub(super) fixed: bool,
+}
+
+/// Nobody who came earlier waits for the table's room.
+pub(super) fn is_first(table: &Table, arrival: u64) -> bool {
+    table.queue.first_key_value().is_none_or(|(first, _)| *first >= arrival)
+}
+
+pub(super) enum NoGateway {
     /// The route, the gateway or its table has not been read.
     NotRead,
     /// The route leads to no configured gateway.

@@ -40,6 +40,8 @@ impl State {
                 | Entry::Deleting { .. } => continue,
             };
             match self.obstacle_of(allocation, item, table) {
+                // Other ports are given when they have rested.
+                Some(Obstacle::External) if table.rests_ms.is_some() => {}
                 Some(Obstacle::External) => return Some(self.move_item(id, allocation, item)),
                 Some(Obstacle::Wait) => {}
                 None if due => {
@@ -112,7 +114,7 @@ impl State {
         let eip = eips.iter().find(|eip| eip.address == allocation.eip && eip.usable)?;
         let table = self.tables.get(&allocation.table)?;
         let needed = u32::try_from(missing.len()).unwrap_or(u32::MAX);
-        if table.limit.is_some_and(|limit| table.committed.saturating_add(needed) > limit) {
+        if table.limit.is_some_and(|limit| table.committed.saturating_add(needed) > limit) || table.rests_ms.is_some() {
             return None;
         }
         let ports = eip.pick(missing)?;

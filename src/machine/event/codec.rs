@@ -11,6 +11,9 @@ const HEADER_BYTES: usize = 2 + 1 + 8 + 8 + 8;
 /// The most that one record may take; the journal's entries are no larger (design: an event is at most 3.5 KiB).
 pub const RECORD_BYTES_MAX: usize = 3_584;
 
+/// What of that is left for the body.
+pub const BODY_BYTES_MAX: usize = RECORD_BYTES_MAX - HEADER_BYTES;
+
 /// Why bytes are no record, or a record no bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

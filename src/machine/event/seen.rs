@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use bincode::{Decode, Encode};
 use serde::Serialize;
 
+use crate::machine::event::codec;
+
 /// Kind 10, version 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct PodSeen {
@@ -49,7 +51,16 @@ pub struct PodGone {
     pub uid: String,
 }
 
-/// Kind 12, version 1.
+/// [`ClaimSeen::manager`]: the object does not tell.
+pub const MANAGER_NOT_TOLD: u8 = 0;
+
+/// [`ClaimSeen::manager`]: natgw wrote it.
+pub const MANAGER_NATGW: u8 = 1;
+
+/// [`ClaimSeen::manager`]: only others wrote it.
+pub const MANAGER_ANOTHER: u8 = 2;
+
+/// Kind 12, version 2.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct ClaimSeen {
     /// Namespace.
@@ -65,12 +76,35 @@ pub struct ClaimSeen {
     /// Our finalizer is set.
     pub finalizer: bool,
     /// The claim annotation, where there is one that parses.
-    pub claim: Option<Claim>,
+    pub claim: Option<Box<Claim>>,
     /// Status lists entries.
     pub published: bool,
+    /// The first owner that is not a pod: API version, kind, name, UID.
+    pub owner: Option<(String, String, String, String)>,
+    /// Who wrote the object, by its managedFields.
+    pub manager: u8,
+    /// What an object without a claim annotation maps.
+    pub shown: Option<Box<Shown>>,
 }
 
-/// The claim annotation as far as the machine needs it. Frozen with kind 12, version 1.
+/// Items with which a claim that has neither owner nor anything releasing fits a record, however long its names are.
+const SURELY_FIT: usize = 32;
+
+impl ClaimSeen {
+    /// What of it the journal takes. Only an annotation that nobody of us wrote is larger: then it does not count.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        let few = |claim: &Claim| claim.releasing.is_empty() && claim.items.len() <= SURELY_FIT;
+        let surely = self.owner.is_none() && self.shown.is_none() && self.claim.as_deref().is_none_or(few);
+        let mut bytes = Vec::new();
+        if surely || (codec::encode_body(&self, &mut bytes).is_ok() && bytes.len() <= codec::BODY_BYTES_MAX) {
+            return self;
+        }
+        Self { claim: None, owner: None, shown: None, ..self }
+    }
+}
+
+/// The claim annotation as far as the machine needs it. Frozen with kind 12, version 2.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct Claim {
     /// The allocation.
@@ -91,6 +125,46 @@ pub struct Claim {
     pub place: (String, String, String),
     /// The items.
     pub items: Vec<super::decided::Item>,
+    /// Wall time since which no pod of the name exists; a fixed mapping only.
+    pub absent_since_wall_ms: Option<i64>,
+    /// Earlier allocations of the name whose entries may still exist.
+    pub releasing: Vec<Releasing>,
+}
+
+/// An allocation that goes while its successor has the claim. Frozen with kind 12, version 2.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct Releasing {
+    /// The allocation.
+    pub allocation: (u64, u64),
+    /// Its pod.
+    pub pod: String,
+    /// Its gateway.
+    pub gateway: String,
+    /// Its forward table.
+    pub table: String,
+    /// Its EIP.
+    pub eip: Ipv4Addr,
+    /// The address to which it sends.
+    pub ip: Ipv4Addr,
+    /// Its items.
+    pub items: Vec<super::decided::Item>,
+}
+
+/// What a PodDNAT without our annotation maps. Frozen with kind 12, version 2.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct Shown {
+    /// The pod that owns the object, where one does.
+    pub pod: Option<String>,
+    /// The gateway.
+    pub gateway: String,
+    /// The EIP.
+    pub eip: Ipv4Addr,
+    /// The pod's address.
+    pub ip: Ipv4Addr,
+    /// ENI, vSwitch and zone of the address.
+    pub place: (String, String, String),
+    /// Internal port, external port, IANA protocol number, and the entry that the status names.
+    pub items: Vec<(u16, u16, u8, Option<String>)>,
 }
 
 /// Kind 13, version 1.

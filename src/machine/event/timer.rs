@@ -43,3 +43,10 @@ pub struct RetentionEnded {
     /// The allocation.
     pub allocation: (u64, u64),
 }
+
+/// Kind 85, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct TableRested {
+    /// The table.
+    pub table: String,
+}

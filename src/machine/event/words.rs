@@ -84,6 +84,7 @@ fn words_of(event: &Event) -> String {
         Event::RetryDue(body) => outcome::retry_due(body),
         Event::ProbeDue(body) => outcome::probe_due(body),
         Event::RetentionEnded(body) => outcome::retention_ended(body),
+        Event::TableRested(body) => outcome::table_rested(body),
     }
 }
 

@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use crate::machine::demand::Want;
-use crate::machine::identity::{EniId, GatewayId, Generation, PodKey, PodUid, TableId, VSwitchId, ZoneId};
+use crate::machine::identity::{
+    AllocationId, EniId, GatewayId, Generation, PodKey, PodUid, TableId, VSwitchId, ZoneId,
+};
 use crate::machine::pool::Eip;
-use crate::machine::state::{Allocation, Entry, Gateway, Item, Phase, Place, Table};
+use crate::machine::state::{Allocation, Controller, Entry, Gateway, Item, Phase, Place, Table};
 
 impl Allocation {
     /// The pod.
@@ -57,6 +59,18 @@ impl Allocation {
         self.claim_uid.as_ref().map(|(uid, _)| uid.as_ref())
     }
 
+    /// Of a fixed mapping: who owns its PodDNAT; none of a bare pod's.
+    #[must_use]
+    pub fn owner(&self) -> Option<&Controller> {
+        self.owner.as_deref()
+    }
+
+    /// Wall time since which a fixed mapping has no pod.
+    #[must_use]
+    pub const fn absent_since_wall_ms(&self) -> Option<i64> {
+        self.absent_since_wall_ms
+    }
+
     /// The mapping is fixed.
     #[must_use]
     pub const fn is_fixed(&self) -> bool {
@@ -97,7 +111,7 @@ impl Allocation {
 
     /// Whether a PodDNAT of this allocation does not say what was written into it, or has lost our finalizer.
     pub(crate) fn is_edited(&self, seen: &crate::machine::event::seen::ClaimSeen) -> bool {
-        if self.claim != super::Claim::Written(self.revision) || seen.deleting {
+        if self.claim != super::Claim::Written(self.claim_revision) || seen.deleting {
             return false;
         }
         let Some(claim) = &seen.claim else { return true };
@@ -108,8 +122,14 @@ impl Allocation {
             generation: item.generation.into(),
             port_break: item.port_break,
         };
+        // A claim tells seconds.
+        let second = |wall_ms: i64| wall_ms.div_euclid(1_000);
+        let leaving = claim.releasing.iter().map(|group| AllocationId::from(group.allocation));
         !seen.finalizer
             || claim.pod != self.pod.as_str()
+            || claim.fixed != self.fixed
+            || claim.absent_since_wall_ms.map(second) != self.absent_since_wall_ms.map(second)
+            || !leaving.eq(self.predecessors.iter().copied())
             || claim.table != self.table.as_str()
             || claim.eip != Some(self.eip)
             || claim.ip != Some(self.ip)
@@ -122,6 +142,9 @@ impl Allocation {
         match self.phase {
             Phase::Live => ("Pending", "entries are being created or repaired"),
             Phase::Rebinding { .. } => ("AddressChanged", "the pod's address changed; its entries follow"),
+            Phase::Reserved { .. } => {
+                ("Reserved", "the pod is absent; EIP and ports stay reserved for the next pod of its name")
+            }
             Phase::Releasing { reason, .. } => (reason.word(), reason.sentence()),
         }
     }
@@ -156,6 +179,12 @@ impl Item {
     #[must_use]
     pub const fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// Its entry may exist, or may come.
+    #[must_use]
+    pub fn may_exist(&self) -> bool {
+        self.entry != Entry::Gone
     }
 
     /// PortBreak is set.

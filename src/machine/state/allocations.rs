@@ -2,12 +2,9 @@
 
 use crate::machine::demand::{ReleaseReason, Want};
 use crate::machine::event::decided;
-use crate::machine::identity::{
-    AllocationId, Generation, Mark, PodKey, PodUid, Protocol, TableId, UidHash, protocol_of,
-};
+use crate::machine::identity::{AllocationId, Generation, PodKey, PodUid, TableId, protocol_of};
 use crate::machine::state::{
-    Allocation, Claim, Entry, Item, Listed, Phase, Place, Published, RefusedClass, Standing, State, Stray, Subject,
-    Timer,
+    Allocation, Claim, Entry, Item, Listed, Phase, Place, Published, RefusedClass, State, StrangeClaim, Subject, Timer,
 };
 
 /// Where an allocation comes from.
@@ -27,7 +24,9 @@ impl State {
         if self.allocations.contains_key(&id) {
             return Err("the allocation exists");
         }
-        if self.by_name.contains_key(&key) {
+        let predecessor = self.by_name.get(&key).copied();
+        let moves = |id: &AllocationId| self.allocations.get(id).is_some_and(|earlier| earlier.moved);
+        if predecessor.is_some_and(|id| !moves(&id)) {
             return Err("the name has an allocation");
         }
         self.count_decided(id, &body.items);
@@ -38,9 +37,47 @@ impl State {
             self.agenda.replace(&mut strange.held, Vec::new(), self.seq);
         }
         let claimed = origin == Origin::Claimed;
-        let allocation = Allocation {
-            pod: uid.clone(),
-            key: key.clone(),
+        let allocation = self.new_allocation(body, items, claimed, strange.as_ref());
+        self.insert_allocation(id, allocation)?;
+        self.by_name.insert(key, id);
+        if let Some(from) = predecessor {
+            self.succeed(from, id);
+        }
+        self.stand_allocated(&uid, id);
+        self.follow_fixed(&uid);
+        self.worklist.insert(Subject::Queue(body.table.as_str().into()));
+        self.worklist.insert(Subject::Allocation(id));
+        if claimed {
+            self.adopt_strays(id);
+            self.wake_remnants_of(id);
+            let releasing = strange.and_then(|strange| strange.claim).map(|claim| claim.releasing).unwrap_or_default();
+            self.recover_releasing(id, &releasing);
+            self.end_rebuild();
+        }
+        self.judge_eip(&body.gateway.as_str().into(), body.eip);
+        self.consider_moving(id);
+        self.refresh_allocation(id);
+        Ok(())
+    }
+
+    /// An allocation as it begins. One that was taken from outside has been shown, as far as we know.
+    fn new_allocation(
+        &self,
+        body: &decided::Allocated,
+        items: Vec<Item>,
+        claimed: bool,
+        strange: Option<&StrangeClaim>,
+    ) -> Allocation {
+        let absent_since_wall_ms = strange.and_then(|strange| strange.claim.as_ref()?.absent_since_wall_ms);
+        // A pod that is there, as after a restored backup, is not absent whatever the claim says.
+        let there = absent_since_wall_ms.is_some() && self.is_there(&body.pod.as_str().into());
+        // Of what only entries are left no claim says anything.
+        let said =
+            strange.is_some_and(|strange| strange.claim.as_ref().is_some_and(|c| c.allocation == body.allocation));
+        let claim = if claimed && said && !there { Claim::Written(self.seq) } else { Claim::Absent };
+        Allocation {
+            pod: body.pod.as_str().into(),
+            key: PodKey::new(body.namespace.as_str(), body.name.as_str()),
             gateway: body.gateway.as_str().into(),
             table: body.table.as_str().into(),
             eip: body.eip,
@@ -53,41 +90,31 @@ impl State {
             fixed: body.fixed,
             items,
             phase: Phase::Live,
-            claim: if claimed { Claim::Written(self.seq) } else { Claim::Absent },
+            claim,
             claimed: claimed.then_some(self.seq),
-            claim_uid: strange.map(|strange| (strange.uid, self.seq)),
+            claim_uid: strange.map(|strange| (strange.uid.clone(), self.seq)),
             claim_deleting: false,
             revision: self.seq,
+            claim_revision: self.seq,
             published: if claimed { Published::Unknown } else { Published::Nothing },
             established: claimed,
             probe: self.tables.get(&TableId::from(body.table.as_str())).is_some_and(|table| table.probing),
             retries: 0,
             retry_ms: None,
+            owner: strange.filter(|_| body.fixed).and_then(|strange| strange.owner.clone()),
+            absent_since_wall_ms: absent_since_wall_ms.filter(|_| !there),
+            retention_ms: None,
+            expired: false,
+            moved: false,
+            relocated: false,
+            successor: None,
+            predecessors: Vec::new(),
             held: Vec::new(),
             hashed: [0; 4],
-        };
-        self.insert_allocation(id, allocation)?;
-        if let Some(pod) = self.pods.get_mut(&uid) {
-            if let (Standing::Waiting { queue: Some(table), .. }, Some(arrival)) = (&pod.standing, pod.arrival)
-                && let Some(table) = self.tables.get_mut(table)
-            {
-                table.queue.remove(&arrival);
-            }
-            pod.standing = Standing::Allocated(id);
-            self.undecided.remove(&uid);
-            self.refresh_pod(&uid);
         }
-        self.worklist.insert(Subject::Queue(body.table.as_str().into()));
-        self.worklist.insert(Subject::Allocation(id));
-        if claimed {
-            self.adopt_strays(id);
-            self.end_rebuild();
-        }
-        self.refresh_allocation(id);
-        Ok(())
     }
 
-    fn insert_allocation(&mut self, id: AllocationId, allocation: Allocation) -> Result<(), &'static str> {
+    pub(super) fn insert_allocation(&mut self, id: AllocationId, allocation: Allocation) -> Result<(), &'static str> {
         for item in &allocation.items {
             self.own((allocation.eip, item.want.protocol, item.external), id)?;
             self.by_generation.insert(item.generation, id);
@@ -95,8 +122,8 @@ impl State {
         let table = self.tables.or_default(allocation.table.clone());
         table.probing = false;
         table.committed = table.committed.saturating_add(u32::try_from(allocation.items.len()).unwrap_or(u32::MAX));
-        self.by_name.insert(allocation.key.clone(), id);
         self.by_ip.or_default(allocation.ip).insert(id);
+        self.by_vswitch.or_default(allocation.place.vswitch.clone()).insert(id);
         self.allocations.insert(id, allocation);
         Ok(())
     }
@@ -108,12 +135,12 @@ impl State {
         self.count_generations(items.iter().map(|item| item.generation));
     }
 
-    fn count_generations(&mut self, generations: impl Iterator<Item = (u64, u64)>) {
+    pub(super) fn count_generations(&mut self, generations: impl Iterator<Item = (u64, u64)>) {
         let of_term = generations.filter(|(term, _)| *term == self.term).map(|(_, n)| n);
         self.generations_decided = of_term.fold(self.generations_decided, u64::max);
     }
 
-    fn new_item(&self, item: &decided::Item, origin: Origin) -> Option<Item> {
+    pub(super) fn new_item(&self, item: &decided::Item, origin: Origin) -> Option<Item> {
         let claimed = origin == Origin::Claimed;
         Some(Item {
             want: Want { internal: item.internal, protocol: protocol_of(item.protocol)? },
@@ -131,7 +158,7 @@ impl State {
     }
 
     /// Entries that were listed before the allocation was read from its claim.
-    fn adopt_strays(&mut self, id: AllocationId) {
+    pub(super) fn adopt_strays(&mut self, id: AllocationId) {
         let Some(allocation) = self.allocations.get(&id) else { return };
         let table_id = allocation.table.clone();
         let Some(table) = self.tables.get(&table_id) else { return };
@@ -153,8 +180,10 @@ impl State {
         if matches!(allocation.phase, Phase::Releasing { .. }) {
             return Err("the allocation is being released already");
         }
-        let unsent = allocation.claimed != Some(allocation.revision);
+        let unsent = !allocation.may_have_sent();
         allocation.phase = Phase::Releasing { since: seq, reason };
+        self.end_reservation(id);
+        self.homeless.remove(&id);
         self.settle_unsent(id, unsent);
         Ok(())
     }
@@ -165,7 +194,7 @@ impl State {
         if allocation.phase != Phase::Live {
             return Err("the allocation is not live");
         }
-        let unsent = allocation.claimed != Some(allocation.revision);
+        let unsent = !allocation.may_have_sent();
         allocation.phase = Phase::Rebinding { since: seq };
         self.settle_unsent(id, unsent);
         Ok(())
@@ -173,7 +202,7 @@ impl State {
 
     /// What cannot have been sent, or was refused without a trace, is gone at once when its removal is decided; what was
     /// refused may still have an earlier request on the way.
-    fn settle_unsent(&mut self, id: AllocationId, unsent: bool) {
+    pub(super) fn settle_unsent(&mut self, id: AllocationId, unsent: bool) {
         let items = self.allocations.get(&id).map(|allocation| allocation.items.clone()).unwrap_or_default();
         for item in items {
             let unknown = Entry::Unknown { since: self.seq, looked: false, missed_ms: None };
@@ -197,21 +226,18 @@ impl State {
     pub(super) fn regenerated(&mut self, body: &decided::Regenerated) -> Result<(), &'static str> {
         let id = AllocationId::from(body.allocation);
         let allocation = self.allocations.get_mut(&id).ok_or("the allocation is not known")?;
-        if matches!(allocation.phase, Phase::Releasing { .. }) {
-            return Err("the allocation is being released");
+        if matches!(allocation.phase, Phase::Releasing { .. } | Phase::Reserved { .. }) {
+            return Err("the allocation is not live");
         }
-        let ip_before = allocation.ip;
+        let (ip_before, vswitch_before) = (allocation.ip, allocation.place.vswitch.clone());
         allocation.phase = Phase::Live;
         allocation.ip = body.ip;
         let (eni, vswitch, zone) = &body.place;
         allocation.place =
             Place { eni: eni.as_str().into(), vswitch: vswitch.as_str().into(), zone: zone.as_str().into() };
-        allocation.revision = self.seq;
+        (allocation.revision, allocation.claim_revision) = (self.seq, self.seq);
         self.count_generations(body.items.iter().map(|(_, _, generation)| *generation));
-        if ip_before != body.ip {
-            self.leave_ip(id, ip_before);
-            self.by_ip.or_default(body.ip).insert(id);
-        }
+        self.change_place(id, ip_before, &vswitch_before);
         for (internal, protocol, generation) in &body.items {
             let want = Want { internal: *internal, protocol: protocol_of(*protocol).ok_or("a protocol is unknown")? };
             self.renew(id, want, (*generation).into())?;
@@ -221,7 +247,7 @@ impl State {
         Ok(())
     }
 
-    fn renew(&mut self, id: AllocationId, want: Want, generation: Generation) -> Result<(), &'static str> {
+    pub(super) fn renew(&mut self, id: AllocationId, want: Want, generation: Generation) -> Result<(), &'static str> {
         let allocation = self.allocations.get_mut(&id).ok_or("the allocation is not known")?;
         let item = allocation.items.iter_mut().find(|item| item.want == want).ok_or("the item is not known")?;
         if item.entry != Entry::Gone {
@@ -247,7 +273,7 @@ impl State {
         item.external = body.item.external;
         item.port_break = body.item.port_break;
         let generation = item.generation;
-        allocation.revision = self.seq;
+        (allocation.revision, allocation.claim_revision) = (self.seq, self.seq);
         self.own((eip, protocol, body.item.external), id)?;
         self.disown((eip, protocol, body.from), false);
         self.put_entry(id, generation, Entry::Gone);
@@ -263,7 +289,7 @@ impl State {
         let added = body.added.iter().map(|item| self.new_item(item, Origin::Decided)).collect::<Option<Vec<_>>>();
         let added = added.ok_or("an item's protocol is unknown")?;
         let allocation = self.allocations.get_mut(&id).ok_or("the allocation is not known")?;
-        let sent = allocation.claimed == Some(allocation.revision);
+        let sent = allocation.may_have_sent();
         let mut gone = Vec::new();
         for item in &mut allocation.items {
             let named = |(internal, protocol): &(u16, u8)| {
@@ -284,7 +310,7 @@ impl State {
                 }
             }
         }
-        allocation.revision = seq;
+        (allocation.revision, allocation.claim_revision) = (seq, seq);
         let (eip, table) = (allocation.eip, allocation.table.clone());
         self.count_generations(body.added.iter().map(|item| item.generation));
         for item in added {
@@ -353,7 +379,7 @@ impl State {
                 table.entries.insert(entry, Listed::Ours(id, generation));
             }
         }
-        if gone && leaving && phase == Phase::Live {
+        if gone && leaving && matches!(phase, Phase::Live | Phase::Reserved { .. }) {
             self.drop_item(id, generation);
         }
     }
@@ -365,94 +391,5 @@ impl State {
         let tuple = (allocation.eip, item.want.protocol, item.external);
         self.by_generation.remove(&generation);
         self.disown(tuple, item.touched);
-    }
-
-    fn leave_ip(&mut self, id: AllocationId, ip: std::net::Ipv4Addr) {
-        let others = self.by_ip.or_default(ip);
-        others.remove(&id);
-        if others.is_empty() {
-            self.by_ip.remove(&ip);
-        }
-        self.wake_ip(ip);
-    }
-
-    /// The allocation is over: its ports rest, its name and address are free.
-    pub(super) fn end_allocation(&mut self, id: AllocationId) {
-        let Some(mut allocation) = self.allocations.remove(&id) else { return };
-        self.agenda.replace(&mut allocation.held, Vec::new(), self.seq);
-        self.digest.remove(allocation.hashed);
-        self.unsettled.remove(&id);
-        self.lacking.remove(&id);
-        if let Some(due) = allocation.retry_ms {
-            self.timers.remove(&(due, Timer::Retry(id)));
-        }
-        self.by_name.remove(&allocation.key);
-        self.leave_ip(id, allocation.ip);
-        for item in &allocation.items {
-            self.by_generation.remove(&item.generation);
-            self.disown((allocation.eip, item.want.protocol, item.external), item.touched);
-            let table = self.tables.or_default(allocation.table.clone());
-            table.awaited.remove(&(id, item.generation));
-            if item.entry != Entry::Gone {
-                table.committed = table.committed.saturating_sub(1);
-            }
-        }
-        self.strand(id, &allocation);
-        self.refresh_strays_of(id);
-        if let Some(pod) = self.pods.get_mut(&allocation.pod)
-            && pod.standing == Standing::Allocated(id)
-        {
-            pod.standing = Standing::Open;
-            self.reconsider_pod(&allocation.pod);
-        }
-        self.wake_name(&allocation.key);
-        self.refresh_table(&allocation.table);
-    }
-
-    /// Entries of an allocation that ended nevertheless stand for nothing from now on.
-    fn strand(&mut self, id: AllocationId, allocation: &Allocation) {
-        let cluster = self.settings.as_ref().map_or_else(|| UidHash::of(""), |settings| settings.cluster);
-        for item in &allocation.items {
-            let (Entry::Present { id: entry, .. } | Entry::Deleting { id: entry, .. }) = &item.entry else { continue };
-            self.tables.or_default(allocation.table.clone()).entries.remove(entry);
-            let one = |port: u16| (port, port);
-            let mark = Mark::new(cluster, &allocation.pod, id, item.generation);
-            let stray = Stray {
-                name: mark.to_string().into(),
-                external_ip: allocation.eip,
-                external_ports: one(item.external),
-                internal_ip: allocation.ip,
-                internal_ports: one(item.want.internal),
-                protocol: Some(item.want.protocol),
-                status: 0,
-                marked: true,
-                stale: false,
-                deleted: false,
-                deleted_ms: 0,
-                held: Vec::new(),
-            };
-            self.put_stray(&allocation.table, entry, stray);
-        }
-    }
-}
-
-impl Stray {
-    /// The observation that made it.
-    fn observation(
-        &self,
-        table: &TableId,
-        entry: &crate::machine::identity::EntryId,
-    ) -> crate::machine::event::seen::EntrySeen {
-        crate::machine::event::seen::EntrySeen {
-            table: table.as_str().to_owned(),
-            entry: entry.as_str().to_owned(),
-            name: self.name.as_ref().to_owned(),
-            external_ip: self.external_ip,
-            external_ports: self.external_ports,
-            internal_ip: self.internal_ip,
-            internal_ports: self.internal_ports,
-            protocol: self.protocol.map_or(0, Protocol::number),
-            status: self.status,
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The one way in: a record is legal here or history has been tampered with.
 
 use crate::machine::demand::ReleaseReason;
-use crate::machine::event::{Event, Record, timer};
+use crate::machine::event::{Event, Record, control, timer};
 use crate::machine::identity::{PodUid, TableId, protocol_of};
 use crate::machine::state::{Claim, Entry, Phase, Published, State, Subject, Timer};
 
@@ -57,12 +57,10 @@ impl State {
             Event::Rebased(body) => self.rebased(body.anew),
             Event::ClusterRead(_) => self.cluster_read(),
             Event::TableOpened(body) => self.table_opened(&body.table.as_str().into()),
-            Event::DigestTaken(body) if body.version == super::DIGEST_VERSION && body.digest != self.digest() => {
-                return Err("its digest is not the state's");
-            }
-            Event::DigestTaken(_) | Event::SnapshotBegun(_) => {}
-            Event::SnapshotEnded(body) if body.digest != self.digest() => return Err("its digest is not the state's"),
-            Event::SnapshotEnded(_) => {}
+            Event::DigestTaken(body) if body.version != super::DIGEST_VERSION => {}
+            Event::DigestTaken(control::DigestTaken { digest, .. })
+            | Event::SnapshotEnded(control::SnapshotEnded { digest, .. }) => self.compare(digest)?,
+            Event::SnapshotBegun(_) => {}
 
             Event::PodSeen(body) => self.pod_seen(body),
             Event::PodGone(body) => self.pod_gone(&body.uid.as_str().into()),
@@ -98,9 +96,10 @@ impl State {
             }
             Event::GhostDecided(body) => self.ghost_decided(body)?,
             Event::QuotaLearned(body) => self.quota_learned(&body.table.as_str().into(), body.entries),
-            Event::Reserved(_) | Event::FixedBound(_) | Event::FixedMoved(_) | Event::Superseded(_) => {
-                return Err("this build does not decide it; use a newer natgw");
-            }
+            Event::Reserved(body) => self.reserved(body)?,
+            Event::FixedBound(body) => self.fixed_bound(body)?,
+            Event::FixedMoved(body) => self.fixed_moved(body)?,
+            Event::Superseded(_) => return Err("this build does not decide it; use a newer natgw"),
             Event::ClaimWritten(_)
             | Event::ClaimRefused(_)
             | Event::ClaimReleased(_)
@@ -119,9 +118,14 @@ impl State {
             | Event::GraceEnded(_)
             | Event::RetryDue(_)
             | Event::ProbeDue(_)
-            | Event::RetentionEnded(_) => self.fold_outcome(event)?,
+            | Event::RetentionEnded(_)
+            | Event::TableRested(_) => self.fold_outcome(event)?,
         }
         Ok(())
+    }
+
+    fn compare(&self, digest: &[u8; 32]) -> Result<(), &'static str> {
+        if *digest == self.digest() { Ok(()) } else { Err("its digest is not the state's") }
     }
 
     fn fold_outcome(&mut self, event: &Event) -> Result<(), &'static str> {
@@ -148,7 +152,8 @@ impl State {
             Event::GraceEnded(body) => self.grace_ended(&body.pod.as_str().into()),
             Event::RetryDue(body) => self.retry_due(body.allocation.into()),
             Event::ProbeDue(body) => self.probe_due(&body.table.as_str().into()),
-            Event::RetentionEnded(_) => return Err("this build keeps no reservations; use a newer natgw"),
+            Event::RetentionEnded(body) => self.retention_ended(body.allocation.into()),
+            Event::TableRested(body) => self.table_rested(&body.table.as_str().into()),
             _ => return Err("it is not an outcome or a timer"),
         }
         Ok(())
@@ -169,7 +174,8 @@ impl State {
         let before = std::mem::take(self);
         let Self { seq, term, machine_ms, wall_ms, term_seen, mut agenda, .. } = before;
         agenda.clear();
-        *self = Self { seq, term, machine_ms, wall_ms, term_seen, agenda, rebuilding: true, ..Self::default() };
+        *self = Self { seq, term, machine_ms, wall_ms, term_seen, agenda, ..Self::default() };
+        (self.rebuilding, self.forgetful) = (true, true);
     }
 
     fn term_started(&mut self, term: u64) {
@@ -187,14 +193,14 @@ impl State {
         for id in std::mem::take(&mut self.unsettled) {
             let seq = self.seq;
             if let Some(allocation) = self.allocations.get_mut(&id) {
-                let sent = allocation.claimed == Some(allocation.revision);
+                let sent = allocation.may_have_sent();
                 for item in &mut allocation.items {
                     if sent && item.entry == Entry::Planned {
                         item.touched = true;
                         item.entry = Entry::Unknown { since: seq, looked: false, missed_ms: None };
                     }
                 }
-                if allocation.published == Published::Nothing {
+                if allocation.published == Published::Nothing && !allocation.is_succeeded() {
                     allocation.published = Published::Unknown;
                 }
             }
@@ -202,6 +208,10 @@ impl State {
         }
         for pod in self.marking.clone() {
             self.mark_unknown(&pod);
+        }
+        // Wall time went on while nobody led.
+        for id in self.reserved.clone() {
+            self.arm_retention(id);
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use crate::machine::demand::{self, Asked, Demand, Note, RefusalReason, ReleaseReason, WaitReason};
 use crate::machine::event::{codec, decided, outcome, seen};
 use crate::machine::identity::{AllocationId, PodKey, PodUid, Stamp, TableId};
-use crate::machine::state::{Claim, Pod, Published, Standing, State, StrangeClaim, Subject, Timer};
+use crate::machine::state::{Claim, Controller, Pod, Published, Standing, State, StrangeClaim, Subject, Timer};
 
 impl State {
     /// Whether an observation of a pod says nothing new.
@@ -32,6 +32,9 @@ impl State {
         let mut pod = before.unwrap_or_else(|| new_pod(seen));
         if pod.ip != seen.ip {
             self.move_pod(&uid, pod.ip, seen.ip);
+            if let Some(ip) = pod.ip {
+                self.wake_remnants_to(ip);
+            }
         }
         let asked = (pod.demand.clone(), pod.barred, pod.standing.clone());
         self.leave_queue(&uid, &mut pod);
@@ -44,7 +47,9 @@ impl State {
             pod.standing = Standing::Refused(reason);
         }
         self.pods_by_name.or_default(pod.key.clone()).insert(uid.clone());
+        self.worklist.extend(self.by_name.get(&pod.key).copied().map(Subject::Allocation));
         self.pods.insert(uid.clone(), pod);
+        self.follow_fixed(&uid);
         self.reconsider_pod(&uid);
     }
 
@@ -53,6 +58,7 @@ impl State {
         pod.seen_at = self.seq;
         pod.ip = seen.ip;
         pod.gate = seen.gate;
+        pod.owner = seen.owner.as_ref().map(|owner| Box::new(Controller::of(owner)));
         let declared = &seen.ports;
         pod.demand = demand::read(Asked { annotations: &seen.annotations, oversized: seen.oversized, declared });
         pod.barred = match (seen.host_network, seen.virtual_node, seen.namespace_terminating) {
@@ -89,6 +95,9 @@ impl State {
         let Some(mut pod) = self.pods.remove(uid) else { return };
         self.leave_queue(uid, &mut pod);
         self.move_pod(uid, pod.ip, None);
+        if let Some(ip) = pod.ip {
+            self.wake_remnants_to(ip);
+        }
         self.undecided.remove(uid);
         self.marking.remove(uid);
         if let Some(due) = pod.grace_ends_ms {
@@ -196,9 +205,12 @@ impl State {
         }
     }
 
+    /// The allocation that a pod has, or had and that keeps its name.
     fn refresh_allocation_of(&mut self, uid: &PodUid) {
         // Also one that ends: what its pod says counts until nobody is told of it any more.
-        if let Some(id) = self.pods.get(uid).and_then(|pod| self.by_name.get(&pod.key)).copied() {
+        let Some(pod) = self.pods.get(uid) else { return };
+        let has = if let Standing::Allocated(id) = pod.standing { Some(id) } else { None };
+        if let Some(id) = has.or_else(|| self.by_name.get(&pod.key).copied()) {
             self.refresh_allocation(id);
         }
     }
@@ -225,9 +237,11 @@ impl State {
             (_, _) => {
                 let ghost = self.claims.get(&key).is_some_and(|claim| claim.ghost && *claim.uid == *seen.uid);
                 let held = self.take_claim(&key).map(|claim| claim.held).unwrap_or_default();
-                let (uid, claim) = (seen.uid.as_str().into(), seen.claim.clone());
-                let since = self.seq;
-                self.put_claim(&key, StrangeClaim { uid, since, claim, published: seen.published, ghost, held });
+                let (uid, claim, since) = (seen.uid.as_str().into(), seen.claim.clone(), self.seq);
+                let owner = seen.owner.as_ref().map(|owner| Box::new(Controller::of(owner)));
+                let (published, written_by_us) = (seen.published, seen.manager == seen::MANAGER_NATGW);
+                let strange = StrangeClaim { uid, since, claim, owner, published, written_by_us, ghost, held };
+                self.put_claim(&key, strange);
                 self.refresh_claim(&key);
                 self.worklist.insert(Subject::Claim(key.clone()));
                 self.wake_name(&key);
@@ -236,6 +250,8 @@ impl State {
     }
 
     fn own_claim_seen(&mut self, id: AllocationId, seen: &seen::ClaimSeen) {
+        // One object has a name: another that was known under it has gone.
+        self.forget_claim(&PodKey::new(seen.namespace.as_str(), seen.name.as_str()));
         if let Some(allocation) = self.allocations.get_mut(&id) {
             // A claim that is being deleted ends the allocation; decide reads this.
             allocation.claim_deleting = seen.deleting;
@@ -251,9 +267,7 @@ impl State {
 
     pub(super) fn claim_gone(&mut self, body: &seen::ClaimGone) {
         let key = PodKey::new(body.namespace.as_str(), body.name.as_str());
-        if let Some(mut claim) = self.take_claim(&key) {
-            self.agenda.replace(&mut claim.held, Vec::new(), self.seq);
-        }
+        self.forget_claim(&key);
         if let Some(id) = self.by_name.get(&key).copied() {
             if let Some(allocation) = self.allocations.get_mut(&id) {
                 // It may be the claim of an earlier allocation of this name.
@@ -271,11 +285,23 @@ impl State {
         self.wake_name(&key);
     }
 
+    /// A claim that belongs to no allocation is there no more.
+    fn forget_claim(&mut self, key: &PodKey) {
+        if let Some(mut claim) = self.take_claim(key) {
+            self.agenda.replace(&mut claim.held, Vec::new(), self.seq);
+            self.end_rebuild();
+        }
+    }
+
     pub(super) fn ghost_decided(&mut self, body: &decided::GhostDecided) -> Result<(), &'static str> {
         let key = PodKey::new(body.namespace.as_str(), body.name.as_str());
         let claim = self.claims.get_mut(&key).ok_or("no claim of that name is known")?;
         claim.ghost = true;
+        let named = claim.claim.as_ref().map(|claim| AllocationId::from(claim.allocation));
         self.refresh_claim(&key);
+        if let Some(id) = named {
+            self.wake_remnants_of(id);
+        }
         self.end_rebuild();
         Ok(())
     }
@@ -301,11 +327,16 @@ impl State {
         for uid in self.undecided.clone() {
             self.wake_pod(&uid);
         }
+        self.wake_homeless();
     }
 
-    fn wake_pod(&mut self, uid: &PodUid) {
-        let arrival = self.pods.get(uid).and_then(|pod| pod.arrival).unwrap_or(u64::MAX);
+    pub(super) fn wake_pod(&mut self, uid: &PodUid) {
+        let pod = self.pods.get(uid);
+        let (arrival, ip) = (pod.and_then(|pod| pod.arrival).unwrap_or(u64::MAX), pod.and_then(|pod| pod.ip));
         self.worklist.insert(Subject::Pod(arrival, uid.clone()));
+        if let Some(ip) = ip {
+            self.wake_remnants_to(ip);
+        }
     }
 
     pub(super) fn reconsider_pod(&mut self, uid: &PodUid) {
@@ -329,6 +360,7 @@ fn new_pod(seen: &seen::PodSeen) -> Pod {
         ended: None,
         grace_ends_ms: None,
         gate: false,
+        owner: None,
         arrival: None,
         standing: Standing::Open,
         noted: Note { allocation: AllocationId(Stamp::default()), ..Note::SILENT },

@@ -72,6 +72,7 @@ impl State {
             Phase::Live => 1,
             Phase::Rebinding { .. } => 2,
             Phase::Releasing { .. } => 3,
+            Phase::Reserved { .. } => 4,
         });
         for item in &allocation.items {
             number(u64::from(item.want.internal));

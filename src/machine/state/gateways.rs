@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::machine::event::{control, seen};
-use crate::machine::identity::{EntryId, GatewayId, Protocol, TableId, UidHash};
+use crate::machine::identity::{EntryId, GatewayId, Protocol, TableId, UidHash, VSwitchId};
 use crate::machine::pool::{Eip, Range};
 use crate::machine::state::{Address, Place, PoolEntry, PortBreak, Settings, State, Subject};
 
@@ -29,11 +29,17 @@ impl State {
                 _ => PortBreak::Auto,
             },
             repair: body.repair,
+            fixed_retention_ms: body.fixed_retention_ms,
+            stateful_kinds: body.stateful_kinds.iter().map(|kind| kind.as_str().into()).collect(),
         });
         self.pools = std::mem::take(&mut self.pools_announced);
         for gateway in self.gateways.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.lay_out(&gateway);
         }
+        for id in self.allocations.iter().map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.consider_moving(id);
+        }
+        self.follow_all_fixed();
         self.wake_undecided();
     }
 
@@ -49,27 +55,30 @@ impl State {
         gateway.table = body.table.as_deref().map(TableId::from);
         gateway.zone = body.zone.as_deref().map(Into::into);
         gateway.available = body.available;
-        gateway.bound = body.eips.clone();
+        let before = std::mem::replace(&mut gateway.bound, body.eips.clone());
         if let Some(table) = gateway.table.clone() {
             self.tables.or_default(table).gateway = Some(id.clone());
         }
         self.lay_out(&id);
+        self.judge_eips(&id, &before);
         self.wake_undecided();
         self.end_rebuild();
     }
 
     pub(super) fn gateway_gone(&mut self, id: &GatewayId) {
-        if let Some(gateway) = self.gateways.get_mut(id) {
-            gateway.available = false;
-            gateway.bound.clear();
-        }
+        let Some(gateway) = self.gateways.get_mut(id) else { return };
+        gateway.available = false;
+        let before = std::mem::take(&mut gateway.bound);
         self.lay_out(id);
+        self.judge_eips(id, &before);
         self.wake_undecided();
     }
 
     pub(super) fn route_seen(&mut self, body: &seen::RouteSeen) {
         let gateways = body.gateways.iter().map(|gateway| gateway.as_str().into()).collect();
-        self.routes.insert(body.vswitch.as_str().into(), gateways);
+        let vswitch = VSwitchId::from(body.vswitch.as_str());
+        self.routes.insert(vswitch.clone(), gateways);
+        self.consider_moving_in(&vswitch);
         self.wake_undecided();
     }
 

@@ -5,8 +5,7 @@ use std::net::Ipv4Addr;
 
 use crate::machine::demand::{Demand, Note, RefusalReason, ReleaseReason, WaitReason, Want};
 use crate::machine::identity::{
-    AllocationId, EniId, EntryId, GatewayId, Generation, PodKey, PodUid, Protocol, TableId, Tuple, UidHash, VSwitchId,
-    ZoneId,
+    AllocationId, EniId, EntryId, GatewayId, Generation, PodKey, PodUid, Protocol, TableId, UidHash, VSwitchId, ZoneId,
 };
 use crate::machine::intent::Intent;
 use crate::machine::pool::{Eip, Range};
@@ -21,6 +20,10 @@ pub struct Settings {
     pub(crate) resync_ms: u64,
     pub(crate) port_break: PortBreak,
     pub(crate) repair: bool,
+    /// How long the reservation of a bare pod is kept; none keeps it for ever.
+    pub(crate) fixed_retention_ms: Option<u64>,
+    /// Kinds, beside StatefulSet, whose pods may have fixed mappings.
+    pub(crate) stateful_kinds: Vec<Box<str>>,
 }
 
 /// When PortBreak is set on a creation.
@@ -60,6 +63,8 @@ pub struct Pod {
     /// Machine time at which its grace period ends; it gets no new allocation meanwhile.
     pub(crate) grace_ends_ms: Option<u64>,
     pub(crate) gate: bool,
+    /// None of a bare pod.
+    pub(crate) owner: Option<Box<Controller>>,
     /// Order of arrival: the event with which it first asked.
     pub(crate) arrival: Option<u64>,
     pub(crate) standing: Standing,
@@ -68,6 +73,19 @@ pub struct Pod {
     /// A note was written and not answered: it may carry that one.
     pub(crate) noted_unsure: bool,
     pub(crate) held: Vec<Intent>,
+}
+
+/// The controller of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Controller {
+    /// API version.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
 }
 
 /// How a pod stands.
@@ -116,6 +134,16 @@ pub struct Gateway {
     pub(crate) eips: Vec<Eip>,
 }
 
+/// An EIP that cannot be used, as far as it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    pub(crate) gateway: GatewayId,
+    /// Machine time of the first look that showed it so.
+    pub(crate) since_ms: u64,
+    /// A second look, long enough afterwards, showed it so again.
+    pub(crate) lost: bool,
+}
+
 /// A forward table.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
@@ -139,6 +167,10 @@ pub struct Table {
     pub(crate) probing: bool,
     /// Machine time of the next probe.
     pub(crate) probe_ms: Option<u64>,
+    /// Its free ports have rested since history was lost, or rest.
+    pub(crate) rested: bool,
+    /// Machine time until which they rest.
+    pub(crate) rests_ms: Option<u64>,
     /// Pods that wait for room, in order of arrival.
     pub(crate) queue: BTreeMap<u64, PodUid>,
     /// Late effects may show up until then; it is listed often.
@@ -176,165 +208,6 @@ pub struct Stray {
     pub(crate) held: Vec<Intent>,
 }
 
-/// An allocation: the EIP and ports of one pod.
-#[derive(Clone, Debug)]
-pub struct Allocation {
-    pub(crate) pod: PodUid,
-    pub(crate) key: PodKey,
-    pub(crate) gateway: GatewayId,
-    pub(crate) table: TableId,
-    pub(crate) eip: Ipv4Addr,
-    pub(crate) ip: Ipv4Addr,
-    pub(crate) place: Place,
-    pub(crate) fixed: bool,
-    pub(crate) items: Vec<Item>,
-    pub(crate) phase: Phase,
-    pub(crate) claim: Claim,
-    /// The last content that was in a claim, whatever became of the claim: creations of it may have been sent.
-    pub(crate) claimed: Option<u64>,
-    /// UID of the PodDNAT, and the event that told it.
-    pub(crate) claim_uid: Option<(Box<str>, u64)>,
-    /// Somebody asked the API server to delete the claim.
-    pub(crate) claim_deleting: bool,
-    /// Content of the claim and status: the sequence number of the last decision that changed it.
-    pub(crate) revision: u64,
-    pub(crate) published: Published,
-    /// It has been published once: players may know it.
-    pub(crate) established: bool,
-    /// It was decided beyond the table's known limit, to find out whether that still holds.
-    pub(crate) probe: bool,
-    pub(crate) retries: u32,
-    /// Machine time at which what was refused may be decided again.
-    pub(crate) retry_ms: Option<u64>,
-    pub(crate) held: Vec<Intent>,
-    pub(crate) hashed: [u64; 4],
-}
-
-/// Where an allocation is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Its entries are to exist.
-    Live,
-    /// Its entries go, and come back on another address.
-    Rebinding {
-        /// The deciding event.
-        since: u64,
-    },
-    /// Its entries go, then its claim.
-    Releasing {
-        /// The deciding event.
-        since: u64,
-        /// Why.
-        reason: ReleaseReason,
-    },
-}
-
-/// What is known of the claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// It was never written, or is gone.
-    Absent,
-    /// It was written with that content.
-    Written(u64),
-    /// The API server refused it; tried again when that object goes or time has passed.
-    Refused,
-}
-
-/// What the PodDNAT's status shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Published {
-    /// No entries.
-    Nothing,
-    /// The entries of that content.
-    Content(u64),
-    /// Not known: a write was not answered, or a leader ended meanwhile.
-    Unknown,
-}
-
-/// One mapped port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
-    pub(crate) want: Want,
-    pub(crate) external: u16,
-    pub(crate) generation: Generation,
-    pub(crate) port_break: bool,
-    /// The pod asks for it no more.
-    pub(crate) leaving: bool,
-    /// The event since which its removal is decided, for a leaving item.
-    pub(crate) leaving_since: u64,
-    /// A creation may have reached the cloud: the port rests after the end.
-    pub(crate) touched: bool,
-    pub(crate) entry: Entry,
-}
-
-/// What is known of an item's entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// Not created, and in this term nothing unanswered was sent for this generation.
-    Planned,
-    /// A creation may have been sent and may still land.
-    Unknown {
-        /// The event that made it unknown.
-        since: u64,
-        /// A listing begun afterwards did not show it: it may be sent again.
-        looked: bool,
-        /// Machine time of the first listing that missed it.
-        missed_ms: Option<u64>,
-    },
-    /// The cloud refused the creation for good.
-    Refused {
-        /// The event.
-        since: u64,
-        /// Why.
-        class: RefusedClass,
-        /// A listing begun afterwards has ended.
-        looked: bool,
-    },
-    /// It is there.
-    Present {
-        /// Its id.
-        id: EntryId,
-        /// The event since which this is known.
-        since: u64,
-        /// It is in effect.
-        available: bool,
-        /// A listing begun after the decision to remove it showed it.
-        verified: bool,
-        /// Machine time of the first listing that missed it.
-        missed_ms: Option<u64>,
-    },
-    /// It was asked to go.
-    Deleting {
-        /// Its id.
-        id: EntryId,
-        /// The event since which this is known.
-        since: u64,
-        /// Machine time of that event.
-        since_ms: u64,
-        /// The cloud acknowledged.
-        acknowledged: bool,
-        /// Machine time of the first listing that missed it.
-        missed_ms: Option<u64>,
-    },
-    /// It is not there: never created, or confirmed absent.
-    Gone,
-}
-
-/// Why a creation was refused for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusedClass {
-    /// Something with this tuple or token exists.
-    Duplicate = 1,
-    /// The table is full.
-    Quota = 2,
-    /// The table does not exist.
-    Gone = 3,
-    /// Not allowed.
-    Denied = 4,
-    /// Malformed.
-    Malformed = 5,
-}
-
 /// Who keeps an external tuple from being free.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hold {
@@ -351,8 +224,12 @@ pub struct StrangeClaim {
     pub(crate) uid: Box<str>,
     /// The event of its last observation.
     pub(crate) since: u64,
-    pub(crate) claim: Option<crate::machine::event::seen::Claim>,
+    pub(crate) claim: Option<Box<crate::machine::event::seen::Claim>>,
+    /// Its owner that is not a pod.
+    pub(crate) owner: Option<Box<Controller>>,
     pub(crate) published: bool,
+    /// natgw wrote it, whatever became of its annotation.
+    pub(crate) written_by_us: bool,
     /// It stands for nothing and is being deleted.
     pub(crate) ghost: bool,
     pub(crate) held: Vec<Intent>,
@@ -369,6 +246,10 @@ pub enum Timer {
     Retry(AllocationId),
     /// A full table may be probed.
     Probe(TableId),
+    /// A reservation's time may be over.
+    Retention(AllocationId),
+    /// The free ports of a table have rested.
+    Rest(TableId),
 }
 
 /// Something about which a decision may be due.
@@ -386,48 +267,33 @@ pub enum Subject {
     Pod(u64, PodUid),
 }
 
-impl Allocation {
-    /// The five of an item.
-    #[must_use]
-    pub fn tuple(&self, item: &Item) -> Tuple {
-        Tuple {
-            external_ip: self.eip,
-            external_port: item.external,
-            internal_ip: self.ip,
-            internal_port: item.want.internal,
-            protocol: item.want.protocol,
-        }
+impl Stray {
+    /// The external tuples that it occupies. `Any` occupies the address, which makes the EIP unusable instead.
+    pub(crate) fn external(&self) -> Vec<(Ipv4Addr, Protocol, u16)> {
+        let (first, last) = self.external_ports;
+        let protocols: &[Protocol] = match &self.protocol {
+            Some(protocol) => std::slice::from_ref(protocol),
+            None => &Protocol::ALL,
+        };
+        let ports = || (first..=last).filter(|port| *port != 0);
+        protocols.iter().flat_map(|protocol| ports().map(|port| (self.external_ip, *protocol, port))).collect()
     }
 
-    pub(crate) fn item(&self, generation: Generation) -> Option<&Item> {
-        self.items.iter().find(|item| item.generation == generation)
+    /// The address, protocol and port to which it sends, where that is one port.
+    pub(crate) fn internal(&self) -> Option<(Ipv4Addr, Protocol, u16)> {
+        let (first, last) = self.internal_ports;
+        (first == last && first != 0).then_some((self.internal_ip, self.protocol?, first))
     }
 
-    pub(crate) fn item_mut(&mut self, generation: Generation) -> Option<&mut Item> {
-        self.items.iter_mut().find(|item| item.generation == generation)
+    /// The pod's port with its protocol and the public port, where it maps one to one.
+    pub(crate) fn ports(&self) -> Option<(Want, u16)> {
+        let (_, protocol, internal) = self.internal()?;
+        let (first, last) = self.external_ports;
+        (first == last && first != 0).then_some((Want { internal, protocol }, first))
     }
 
-    /// Every item that is to stay is in effect.
-    #[must_use]
-    pub fn all_available(&self) -> bool {
-        self.items
-            .iter()
-            .filter(|item| !item.leaving)
-            .all(|item| matches!(item.entry, Entry::Present { available: true, .. }))
-    }
-
-    /// It is moving to another address, and nothing is left on the earlier one.
-    pub(crate) fn has_left(&self) -> bool {
-        let moving = matches!(self.phase, Phase::Rebinding { .. });
-        moving && self.items.iter().all(|item| item.entry == Entry::Gone)
-    }
-
-    /// The event since which this item is to go; `None` while it is to stay.
-    pub(crate) const fn removal(&self, item: &Item) -> Option<u64> {
-        match self.phase {
-            Phase::Rebinding { since } | Phase::Releasing { since, .. } => Some(since),
-            Phase::Live if item.leaving => Some(item.leaving_since),
-            Phase::Live => None,
-        }
+    /// It maps whole addresses (DNAT IP mapping).
+    pub(crate) fn is_any(&self) -> bool {
+        self.external_ports == (0, 0)
     }
 }

@@ -29,6 +29,7 @@ impl State {
         if free && let Some(table) = gateway.table.clone() {
             self.worklist.insert(Subject::Queue(table));
             self.worklist.extend(self.lacking.iter().copied().map(Subject::Allocation));
+            self.wake_homeless();
         }
     }
 

@@ -6,15 +6,17 @@ use crate::machine::identity::{AllocationId, GatewayId, Generation, PodKey, PodU
 use crate::machine::state::{Allocation, Entry, Gateway, Pod, Settings, Standing, State, Stray, Table};
 
 impl State {
-    /// Whether an observation of a gateway says nothing new.
+    /// Whether an observation of a gateway says nothing new at that machine time.
     #[must_use]
-    pub fn knows_gateway(&self, seen: &seen::GatewaySeen) -> bool {
-        self.gateways.get(&GatewayId::from(seen.gateway.as_str())).is_some_and(|gateway| {
-            gateway.table.as_ref().map(TableId::as_str) == seen.table.as_deref()
-                && gateway.zone.as_ref().map(crate::machine::identity::ZoneId::as_str) == seen.zone.as_deref()
-                && gateway.available == seen.available
-                && gateway.bound == seen.eips
-        })
+    pub fn knows_gateway(&self, seen: &seen::GatewaySeen, now_ms: u64) -> bool {
+        let id = GatewayId::from(seen.gateway.as_str());
+        !self.would_confirm(&id, now_ms)
+            && self.gateways.get(&id).is_some_and(|gateway| {
+                gateway.table.as_ref().map(TableId::as_str) == seen.table.as_deref()
+                    && gateway.zone.as_ref().map(crate::machine::identity::ZoneId::as_str) == seen.zone.as_deref()
+                    && gateway.available == seen.available
+                    && gateway.bound == seen.eips
+            })
     }
 
     /// The gateways that have been seen and are not known to be gone.
@@ -83,7 +85,10 @@ impl State {
         let key = PodKey::new(seen.namespace.as_str(), seen.name.as_str());
         let strange = self.claims.get(&key);
         let same = strange.is_some_and(|claim| {
-            *claim.uid == *seen.uid && claim.claim == seen.claim && claim.published == seen.published
+            *claim.uid == *seen.uid
+                && claim.claim == seen.claim
+                && claim.published == seen.published
+                && claim.written_by_us == (seen.manager == seen::MANAGER_NATGW)
         });
         let ours = self.by_name.get(&key).and_then(|id| Some((*id, self.allocations.get(id)?)));
         same || ours.is_some_and(|(id, allocation)| {
@@ -112,6 +117,20 @@ impl State {
             self.agenda.rests_on(&intent).is_some()
         };
         self.pods_by_ip.get(&ip).is_some_and(|uids| uids.iter().any(seeks))
+    }
+
+    /// Whether an observation of an address says nothing new, or concerns nobody.
+    #[must_use]
+    pub fn knows_address(&self, seen: &seen::AddressSeen) -> bool {
+        let same = |address: &super::Address| match address {
+            super::Address::Known(place) => {
+                place.eni.as_str() == seen.eni
+                    && place.vswitch.as_str() == seen.vswitch
+                    && place.zone.as_str() == seen.zone
+            }
+            super::Address::Missing => false,
+        };
+        !self.pods_by_ip.contains_key(&seen.ip) || self.addresses.get(&seen.ip).is_some_and(same)
     }
 
     /// Whether an address is known to belong to no interface.
@@ -321,6 +340,12 @@ impl Pod {
     #[must_use]
     pub const fn key(&self) -> &PodKey {
         &self.key
+    }
+
+    /// The note that it carries, as far as we know.
+    #[must_use]
+    pub const fn noted(&self) -> crate::machine::demand::Note {
+        self.noted
     }
 
     /// How it stands.

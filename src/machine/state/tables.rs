@@ -5,9 +5,9 @@
 //! unmarked, it is somebody else's and only its place is noted.
 
 use crate::machine::event::seen;
-use crate::machine::identity::{AllocationId, EntryId, Generation, Mark, Protocol, TableId, Tuple, protocol_of};
+use crate::machine::identity::{AllocationId, EntryId, Generation, Mark, TableId, Tuple, protocol_of};
 use crate::machine::intent::Intent;
-use crate::machine::state::{Entry, Listed, RefusedClass, State, Stray, Subject};
+use crate::machine::state::{Entry, Listed, RefusedClass, State, Stray, Subject, Timer};
 
 /// How long after an unanswered creation, or a change of leader, an effect may still show up (design.md §2.5).
 pub const LATE_EFFECT_HORIZON_MS: u64 = 15 * 60 * 1_000;
@@ -70,7 +70,8 @@ impl State {
     fn item_of(&self, mark: &Mark, table: &TableId, body: &seen::EntrySeen) -> Option<(AllocationId, Generation)> {
         let allocation = self.allocations.get(&mark.allocation)?;
         let tuple = plain_tuple(body)?;
-        let ours = allocation.table == *table && mark.is_for(&allocation.pod);
+        // What lands late on an address that was left is nobody's: somebody else may have the address by now.
+        let ours = allocation.table == *table && mark.is_for(&allocation.pod) && !allocation.has_left();
         let item = allocation.items.iter().find(|item| ours && allocation.tuple(item) == tuple)?;
         Some((mark.allocation, item.generation))
     }
@@ -149,6 +150,7 @@ impl State {
     fn drop_stray(&mut self, table_id: &TableId, id: &EntryId, mut stray: Stray) {
         self.agenda.replace(&mut stray.held, Vec::new(), self.seq);
         self.index_stray(&stray, table_id, id, false);
+        self.remnants.remove(&(table_id.clone(), id.clone()));
         let table = self.tables.or_default(table_id.clone());
         table.committed = table.committed.saturating_sub(1);
         table.strays_going.remove(id);
@@ -193,7 +195,11 @@ impl State {
     pub(super) fn stale_decided(&mut self, table: &TableId, id: &EntryId) -> Result<(), &'static str> {
         let entries = &mut self.tables.get_mut(table).ok_or("the table is not known")?.entries;
         match entries.get_mut(id) {
-            Some(Listed::Stray(stray)) if stray.marked => stray.stale = true,
+            Some(Listed::Stray(stray)) if stray.marked => {
+                stray.stale = true;
+                let ip = stray.internal_ip;
+                self.end_remnant(table, id, ip);
+            }
             Some(Listed::Stray(_)) => return Err("the entry does not carry our mark"),
             Some(Listed::Ours(..)) | None => return Err("the entry is not a stray"),
         }
@@ -239,17 +245,46 @@ impl State {
     }
 
     pub(super) fn table_opened(&mut self, id: &TableId) {
+        let due = self.machine_ms.saturating_add(self.settings.as_ref().map_or(0, |settings| settings.cooldown_ms));
+        let watch_until_ms = self.machine_ms.saturating_add(LATE_EFFECT_HORIZON_MS);
+        let forgetful = self.forgetful;
         let table = self.tables.or_default(id.clone());
         table.open = true;
         // Also where the term began without knowing the table.
-        table.watch_until_ms = table.watch_until_ms.max(self.machine_ms.saturating_add(LATE_EFFECT_HORIZON_MS));
-        let strays = table.entries.iter().filter(|(_, listed)| matches!(listed, Listed::Stray(_)));
-        let subjects: Vec<_> = strays.map(|(entry, _)| Subject::Stray(id.clone(), entry.clone())).collect();
-        self.worklist.extend(subjects);
+        table.watch_until_ms = table.watch_until_ms.max(watch_until_ms);
+        if forgetful && !std::mem::replace(&mut table.rested, true) {
+            // What is free may have been somebody's until a moment ago.
+            table.rests_ms = Some(due);
+            self.timers.insert((due, Timer::Rest(id.clone())));
+        }
+        let strays = table.entries.iter().filter_map(|(entry, listed)| match listed {
+            Listed::Stray(stray) => Some((entry.clone(), stray.marked && !stray.stale)),
+            Listed::Ours(..) => None,
+        });
+        for (entry, marked) in strays.collect::<Vec<_>>() {
+            if marked && self.rebuilding {
+                self.remnants.insert((id.clone(), entry.clone()));
+            }
+            self.worklist.insert(Subject::Stray(id.clone(), entry));
+        }
+        if self.rebuilding {
+            // Of two claims to one tuple the entries tell which counts.
+            self.worklist.extend(self.claims.iter().map(|(key, _)| Subject::Claim(key.clone())));
+        }
         self.worklist.insert(Subject::Queue(id.clone()));
         self.worklist.extend(self.unsettled.iter().copied().map(Subject::Allocation));
         self.wake_undecided();
         self.end_rebuild();
+    }
+
+    pub(super) fn table_rested(&mut self, id: &TableId) {
+        let Some(table) = self.tables.get_mut(id) else { return };
+        if let Some(due) = table.rests_ms.take() {
+            self.timers.remove(&(due, Timer::Rest(id.clone())));
+        }
+        self.worklist.insert(Subject::Queue(id.clone()));
+        self.worklist.extend(self.unsettled.iter().chain(&self.lacking).copied().map(Subject::Allocation));
+        self.wake_undecided();
     }
 
     /// The state is rebuilt when everything has been read and each claim that names an allocation has its allocation. A
@@ -312,29 +347,6 @@ impl State {
         }
         self.agenda.replace(&mut stray.held, wanted, self.seq);
         self.refresh_table(table_id);
-    }
-}
-
-impl Stray {
-    /// The external tuples that it occupies. `Any` occupies the address, which makes the EIP unusable instead.
-    pub(crate) fn external(&self) -> Vec<(std::net::Ipv4Addr, Protocol, u16)> {
-        let (first, last) = self.external_ports;
-        let protocols: &[Protocol] = match &self.protocol {
-            Some(protocol) => std::slice::from_ref(protocol),
-            None => &Protocol::ALL,
-        };
-        let ports = || (first..=last).filter(|port| *port != 0);
-        protocols.iter().flat_map(|protocol| ports().map(|port| (self.external_ip, *protocol, port))).collect()
-    }
-
-    fn internal(&self) -> Option<(std::net::Ipv4Addr, Protocol, u16)> {
-        let (first, last) = self.internal_ports;
-        (first == last && first != 0).then_some((self.internal_ip, self.protocol?, first))
-    }
-
-    /// It maps whole addresses (DNAT IP mapping).
-    pub(crate) fn is_any(&self) -> bool {
-        self.external_ports == (0, 0)
     }
 }
 

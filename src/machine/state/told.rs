@@ -1,7 +1,9 @@
 //! What people are still told of entries that stand for nothing: such an entry goes only when no PodDNAT shows it any
 //! more (design.md §5, order of effects).
 
-use crate::machine::identity::{AllocationId, EntryId, Mark, PodKey, TableId};
+use std::net::Ipv4Addr;
+
+use crate::machine::identity::{AllocationId, EntryId, Mark, PodKey, Protocol, TableId, protocol_of};
 use crate::machine::state::{Published, State, StrangeClaim, Stray};
 
 impl State {
@@ -45,6 +47,9 @@ impl State {
     /// A claim that belongs to no allocation is known.
     pub(super) fn put_claim(&mut self, key: &PodKey, claim: StrangeClaim) {
         let named = claim.claim.as_ref().map(|claim| AllocationId::from(claim.allocation));
+        for tuple in claimed(&claim) {
+            self.strange_at.or_default(tuple).insert(key.clone());
+        }
         self.claims.insert(key.clone(), claim);
         if let Some(id) = named {
             self.strange_of.or_default(id).insert(key.clone());
@@ -55,6 +60,13 @@ impl State {
     /// It is known no more.
     pub(super) fn take_claim(&mut self, key: &PodKey) -> Option<StrangeClaim> {
         let claim = self.claims.remove(key)?;
+        for tuple in claimed(&claim) {
+            let keys = self.strange_at.or_default(tuple);
+            keys.remove(key);
+            if keys.is_empty() {
+                self.strange_at.remove(&tuple);
+            }
+        }
         if let Some(id) = claim.claim.as_ref().map(|claim| AllocationId::from(claim.allocation)) {
             let keys = self.strange_of.or_default(id);
             keys.remove(key);
@@ -65,4 +77,12 @@ impl State {
         }
         Some(claim)
     }
+}
+
+/// The external tuples that a claim names.
+fn claimed(strange: &StrangeClaim) -> Vec<(Ipv4Addr, Protocol, u16)> {
+    let Some((claim, eip)) = strange.claim.as_ref().and_then(|claim| Some((claim, claim.eip?))) else {
+        return Vec::new();
+    };
+    claim.items.iter().filter_map(|item| Some((eip, protocol_of(item.protocol)?, item.external))).collect()
 }

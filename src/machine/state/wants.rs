@@ -3,7 +3,7 @@
 //! The order of effects of design.md §5 is this file. Up: claim, entries, status, note on the pod. Down: status and note
 //! withdrawn, each entry seen once more and deleted by id, its absence proven, then the claim.
 
-use crate::machine::demand::{Demand, Note, Phase as NotePhase, WaitReason, Want};
+use crate::machine::demand::{Demand, Note, Phase as NotePhase, Remark, WaitReason, Want};
 use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId, UidHash};
 use crate::machine::intent::Intent;
 use crate::machine::state::{
@@ -13,9 +13,12 @@ use crate::machine::state::{
 impl State {
     /// Recomputes what is wanted of an allocation, and what of it the next listing must tell.
     pub(super) fn refresh_allocation(&mut self, id: AllocationId) {
+        if self.is_concluded(id) {
+            return self.end_allocation(id);
+        }
         let Some(allocation) = self.allocations.get(&id) else { return };
-        let quiet = self.is_quiet(allocation);
-        let wanted = intents_of(id, allocation, quiet);
+        let (quiet, clear) = (self.is_quiet(id, allocation), self.is_clear(allocation));
+        let wanted = intents_of(id, allocation, quiet, clear);
         let awaited: Vec<_> =
             allocation.items.iter().map(|item| (item.generation, awaits(allocation, item, quiet))).collect();
         let (table_id, pod) = (allocation.table.clone(), allocation.pod.clone());
@@ -27,7 +30,9 @@ impl State {
         self.agenda.replace(&mut allocation.held, wanted, self.seq);
         // What is missing without being wanted yet waits for a decision.
         let whole = allocation.items_staying().all(|item| matches!(item.entry, Entry::Present { .. }));
-        if allocation.held.is_empty() && !awaits_any && whole && allocation.phase == Phase::Live {
+        let reserved = matches!(allocation.phase, Phase::Reserved { .. }) && allocation.is_over();
+        let done = reserved || (whole && allocation.phase == Phase::Live);
+        if allocation.held.is_empty() && !awaits_any && done {
             self.unsettled.remove(&id);
         } else {
             self.unsettled.insert(id);
@@ -48,8 +53,29 @@ impl State {
         self.refresh_table(&table_id);
         self.refresh_pod(&pod);
         self.refresh_strays_of(id);
-        if let Some(ip) = self.allocations.get(&id).filter(|allocation| allocation.has_left()).map(|a| a.ip) {
+        let left = self.allocations.get(&id).filter(|allocation| allocation.has_left());
+        if let Some((ip, key)) = left.map(|allocation| (allocation.ip, allocation.key.clone())) {
             self.wake_ip(ip);
+            if reserved {
+                self.consider_moving(id);
+                self.wake_name(&key);
+            }
+        }
+        self.refresh_successor(id);
+        // What its predecessors may do depends on what its status shows.
+        for predecessor in self.allocations.get(&id).map(|a| a.predecessors.clone()).unwrap_or_default() {
+            self.refresh_allocation(predecessor);
+        }
+    }
+
+    /// Entries of a successor wait for those that are in their way.
+    fn refresh_successor(&mut self, id: AllocationId) {
+        let Some(successor) = self.allocations.get(&id).and_then(|allocation| allocation.successor) else { return };
+        let Some(allocation) = self.allocations.get(&successor) else { return };
+        let (quiet, clear) = (self.is_quiet(successor, allocation), self.is_clear(allocation));
+        let wanted = intents_of(successor, allocation, quiet, clear);
+        if let Some(allocation) = self.allocations.get_mut(&successor) {
+            self.agenda.replace(&mut allocation.held, wanted, self.seq);
         }
     }
 
@@ -63,10 +89,23 @@ impl State {
         }
     }
 
-    /// Nobody is told of the mapping any more: the status shows nothing and the pod's note does not say ready.
-    fn is_quiet(&self, allocation: &Allocation) -> bool {
-        let ready = |pod: &Pod| pod.noted_unsure || matches!(pod.noted.phase, NotePhase::Ready | NotePhase::Kept);
-        allocation.published == Published::Nothing && !self.pods.get(&allocation.pod).is_some_and(ready)
+    /// Nobody is told of the mapping any more: the status does not show it and the pod's note does not say ready.
+    fn is_quiet(&self, id: AllocationId, allocation: &Allocation) -> bool {
+        let says_ready = |pod: &Pod| matches!(pod.noted.phase, NotePhase::Ready | NotePhase::Kept);
+        let told = |pod: &Pod| pod.noted_unsure || (says_ready(pod) && pod.noted.allocation == id);
+        let shown = match allocation.successor {
+            // The status is the successor's, and shows the earlier entries until it was written or withdrawn.
+            Some(successor) => self.allocations.get(&successor).is_some_and(|a| a.published == Published::Unknown),
+            None => allocation.published != Published::Nothing,
+        };
+        !shown && !self.pods.get(&allocation.pod).is_some_and(told)
+    }
+
+    /// No earlier entry of the same name may still send to the same address through the same table, where the cloud
+    /// would refuse a second one.
+    fn is_clear(&self, allocation: &Allocation) -> bool {
+        let in_the_way = |earlier: &Allocation| earlier.table == allocation.table && earlier.ip == allocation.ip;
+        !allocation.predecessors.iter().any(|id| self.allocations.get(id).is_some_and(in_the_way))
     }
 
     pub(super) fn refresh_table(&mut self, id: &TableId) {
@@ -95,10 +134,10 @@ impl State {
 
     fn intents_of_pod(&self, uid: &PodUid, pod: &Pod) -> Vec<Intent> {
         let mut wanted = Vec::new();
+        let asks = matches!(pod.demand, Demand::On { .. }) && pod.barred.is_none() && pod.grace_ends_ms.is_none();
         // What is mapped moves with its pod, also while the pod asks for something that cannot be.
         let mapped = matches!(pod.standing, Standing::Allocated(_)) && !matches!(pod.demand, Demand::Off);
-        let asks = (mapped || matches!(pod.demand, Demand::On { .. })) && pod.barred.is_none() && pod.ended.is_none();
-        if let (Some(ip), true) = (pod.ip, asks && pod.grace_ends_ms.is_none())
+        if let (Some(ip), true) = (pod.ip, (asks || mapped) && pod.ended.is_none())
             && !matches!(self.addresses.get(&ip), Some(super::Address::Known(_)))
         {
             wanted.push(Intent::Locate { ip, pod: uid.clone() });
@@ -126,7 +165,9 @@ impl State {
                     (false, _) => NotePhase::Pending,
                 };
                 let content = allocation.filter(|_| ready).map_or(0, |allocation| allocation.revision);
-                Note { allocation: *id, content, ..Note::of(phase) }
+                let remark = allocation.filter(|_| phase == NotePhase::Ready).and_then(|a| self.remark(pod, a));
+                let reason = remark.map_or(0, Remark::number);
+                Note { reason, allocation: *id, content, ..Note::of(phase) }
             }
             Standing::Waiting { reason: WaitReason::GatewayNotRead, .. } if silent => Note::SILENT,
             Standing::Waiting { reason, .. } => Note { reason: reason.number(), ..Note::of(NotePhase::Waiting) },
@@ -145,13 +186,26 @@ impl State {
     }
 }
 
-/// The intents of an allocation.
-pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool) -> Vec<Intent> {
+impl State {
+    /// What people should know of a mapping that is ready.
+    fn remark(&self, pod: &Pod, allocation: &Allocation) -> Option<Remark> {
+        let ignored = matches!(pod.demand, Demand::On { fixed: true, .. }) && !self.may_be_fixed(pod);
+        match (ignored, allocation.relocated) {
+            (true, _) => Some(Remark::FixedIgnored),
+            (false, true) => Some(Remark::FixedMoved),
+            (false, false) => None,
+        }
+    }
+}
+
+/// The intents of an allocation. `quiet`: nobody is told of it any more; `clear`: nothing of its name is in the way.
+pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool, clear: bool) -> Vec<Intent> {
     let mut wanted = Vec::new();
-    let current = allocation.claim == Claim::Written(allocation.revision);
-    let live = allocation.phase == Phase::Live;
-    if live && !current && allocation.claim != Claim::Refused && !allocation.claim_deleting {
-        wanted.push(Intent::WriteClaim { allocation: id, revision: allocation.revision });
+    let claimed = allocation.is_claimed();
+    let (live, reserved) = (allocation.phase == Phase::Live, matches!(allocation.phase, Phase::Reserved { .. }));
+    let written = allocation.claim == Claim::Written(allocation.claim_revision);
+    if (live || reserved) && !written && allocation.claim != Claim::Refused && !allocation.claim_deleting {
+        wanted.push(Intent::WriteClaim { allocation: id, revision: allocation.claim_revision });
     }
     let complete = live && allocation.all_available();
     let content = Published::Content(allocation.revision);
@@ -159,7 +213,7 @@ pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool)
     let unseen = |item: &&Item| !item.leaving && matches!(item.entry, Entry::Unknown { looked: false, .. });
     let in_doubt = live && allocation.items.iter().any(|item| unseen(&item));
     match (complete, allocation.published) {
-        (true, published) if current && published != content => {
+        (true, published) if claimed && published != content => {
             wanted.push(Intent::Publish { allocation: id, revision: allocation.revision });
         }
         (false, Published::Content(_) | Published::Unknown) if !in_doubt => {
@@ -168,21 +222,21 @@ pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool)
         (true, _) | (false, _) => {}
     }
     for item in &allocation.items {
-        wanted.extend(intent_of(id, allocation, item, current, quiet));
+        wanted.extend(intent_of(id, allocation, item, claimed && clear, quiet));
     }
-    let over = allocation.items.iter().all(|item| item.entry == Entry::Gone);
+    let over = allocation.is_over() && allocation.predecessors.is_empty() && !allocation.is_succeeded();
     if matches!(allocation.phase, Phase::Releasing { .. }) && over && allocation.published == Published::Nothing {
         wanted.push(Intent::ReleaseClaim { allocation: id });
     }
     wanted
 }
 
-fn intent_of(id: AllocationId, allocation: &Allocation, item: &Item, current: bool, quiet: bool) -> Option<Intent> {
+fn intent_of(id: AllocationId, allocation: &Allocation, item: &Item, may_come: bool, quiet: bool) -> Option<Intent> {
     let table = || allocation.table.clone();
     let generation = item.generation;
     if allocation.removal(item).is_none() {
         let send = matches!(item.entry, Entry::Planned | Entry::Unknown { looked: true, .. });
-        return (send && current).then(|| Intent::Bind { table: table(), allocation: id, generation });
+        return (send && may_come).then(|| Intent::Bind { table: table(), allocation: id, generation });
     }
     match &item.entry {
         Entry::Planned => Some(Intent::Forgo { allocation: id, generation }),
@@ -205,7 +259,7 @@ fn may_go(allocation: &Allocation, item: &Item, quiet: bool) -> bool {
             let content = Published::Content(allocation.revision);
             item.leaving && (allocation.published == Published::Nothing || allocation.published == content)
         }
-        Phase::Rebinding { .. } | Phase::Releasing { .. } => quiet,
+        Phase::Rebinding { .. } | Phase::Reserved { .. } | Phase::Releasing { .. } => quiet,
     }
 }
 
@@ -237,8 +291,9 @@ impl State {
     /// The agenda as it would be if it were computed anew, without the events on which the intents rest.
     #[must_use]
     pub fn agenda_recomputed(&self) -> std::collections::BTreeSet<Intent> {
-        let allocations =
-            self.allocations.iter().flat_map(|(id, allocation)| intents_of(*id, allocation, self.is_quiet(allocation)));
+        let allocations = self.allocations.iter().flat_map(|(id, allocation)| {
+            intents_of(*id, allocation, self.is_quiet(*id, allocation), self.is_clear(allocation))
+        });
         let pods = self.pods.iter().flat_map(|(uid, pod)| self.intents_of_pod(uid, pod));
         let tables = self.tables.iter().flat_map(|(id, table)| observe(id, table));
         let claims = self.claims.iter().flat_map(|(key, claim)| drop_ghost(key, claim));

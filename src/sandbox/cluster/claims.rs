@@ -4,7 +4,7 @@
 use super::watch::Change;
 use super::{Due, Model};
 use crate::cluster::poddnat::{
-    self, FINALIZER, OwnerReference, PodDnat, claim_of, encode_status, found, owned_by_controller, owned_by_pod,
+    self, FIELD_MANAGER, FINALIZER, ManagedFields, OwnerReference, PodDnat, claim_of, encode_status, found,
 };
 use crate::machine::event::seen::ClaimGone;
 use crate::machine::identity::PodKey;
@@ -38,10 +38,12 @@ impl Model {
                 format!("namespace {:?} is being terminated: no object can be created in it", &*key.namespace);
             return Err(refused("create_claim", ClusterErrorClass::Refused, message));
         }
-        let mut object = poddnat::encode(mapping, self.owner_of(mapping));
+        let mut object = poddnat::encode(mapping, poddnat::owner_of(mapping));
         object.metadata.uid = self.next_uid();
         object.metadata.generation = 1;
         object.metadata.creation_timestamp = Some(self.wall_text());
+        let manager = FIELD_MANAGER.to_owned();
+        object.metadata.managed_fields = vec![ManagedFields { manager, ..ManagedFields::default() }];
         self.write(key, object);
         self.read_back("create_claim", key)
     }
@@ -56,7 +58,7 @@ impl Model {
         let call = "replace_claim";
         let before = self.standing(call, &mapping.key, found)?;
         let mut object = before.clone();
-        poddnat::rewrite(&mut object, mapping, self.owner_of(mapping));
+        poddnat::rewrite(&mut object, mapping, poddnat::owner_of(mapping));
         if object.metadata.deletion_timestamp.is_some() && object.metadata.finalizers != before.metadata.finalizers {
             let message = "no new finalizers can be added if the object is being deleted".to_owned();
             return Err(refused(call, ClusterErrorClass::Refused, message));
@@ -152,16 +154,6 @@ impl Model {
         let gone =
             || refused(call, ClusterErrorClass::Gone, format!("poddnats.alibabacloud.com {:?} not found", &*key.name));
         self.read_claim(key).ok_or_else(gone)
-    }
-
-    /// A claim belongs to its pod; a fixed one to the pod's controller, for it outlives the pod (design.md §5).
-    fn owner_of(&self, mapping: &Mapping) -> Option<OwnerReference> {
-        if !mapping.fixed {
-            return Some(owned_by_pod(mapping));
-        }
-        let pod = self.pods.get(&mapping.key).filter(|pod| pod.uid == mapping.pod.as_str())?;
-        let owner = pod.owner.clone();
-        owned_by_controller(owner.map(|owner| (owner.api_version, owner.kind, owner.name, owner.uid)))
     }
 
     fn exists(&self, key: &PodKey, owner: &OwnerReference) -> bool {

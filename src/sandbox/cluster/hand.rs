@@ -70,6 +70,7 @@ impl Model {
         mine.name.clone_from(&kept.name);
         mine.uid.clone_from(&kept.uid);
         mine.generation = kept.generation;
+        mine.managed_fields.clone_from(&kept.managed_fields);
         mine.resource_version.clone_from(&kept.resource_version);
         mine.creation_timestamp.clone_from(&kept.creation_timestamp);
         mine.deletion_timestamp.clone_from(&kept.deletion_timestamp);

@@ -265,6 +265,9 @@ mod tests {
             vswitch: "v".into(),
             zone: "z".into(),
             items: Vec::new(),
+            owner: None,
+            absent_since_wall_ms: None,
+            releasing: Vec::new(),
         };
         let found = finish(port.create_claim(&mapping)).0.unwrap();
         port.set_faults(Faults { conflict: ALWAYS, ..Faults::default() });

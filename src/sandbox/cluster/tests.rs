@@ -5,6 +5,7 @@ use crate::cluster::pod::READINESS_GATE;
 use crate::cluster::poddnat::FINALIZER;
 use crate::machine::event::seen::{ClaimGone, PodGone};
 use crate::machine::identity::{AllocationId, EntryId, Generation, Protocol};
+use crate::machine::state::Controller;
 use crate::ports::cluster::{ClaimFound, ClusterErrorClass, LeaseRecord, MappedPort, Mapping, PodMark, Publication};
 
 const CLUSTER: &str = "2fad9bb7-cc84-46b4-b6eb-5d15f06c0000";
@@ -79,6 +80,14 @@ fn mapping(pod: &Pod) -> Mapping {
             generation: Generation::from((1, 2)),
             port_break: false,
         }],
+        owner: pod.owner.clone().map(|owner| Controller {
+            api_version: owner.api_version,
+            kind: owner.kind,
+            name: owner.name,
+            uid: owner.uid,
+        }),
+        absent_since_wall_ms: None,
+        releasing: Vec::new(),
     }
 }
 
@@ -100,6 +109,7 @@ fn publication(mapping: &Mapping) -> Publication {
     Publication {
         key: mapping.key.clone(),
         allocation: mapping.allocation,
+        uid: None,
         mapping: Some((mapping.clone(), entries)),
         reason: ("Mapped", "all is well"),
     }

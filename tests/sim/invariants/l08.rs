@@ -19,6 +19,8 @@ struct Fold {
     /// The first record in which a pod asks, or asks again after it had asked for nothing or for nonsense.
     arrivals: BTreeMap<String, u64>,
     waiting: BTreeMap<String, BTreeMap<u64, String>>,
+    /// The table of each allocation: the next pod of a reserved name asks the same one for its entries.
+    tables: BTreeMap<(u64, u64), String>,
 }
 
 pub(super) fn make() -> Box<dyn Invariant> {
@@ -47,6 +49,16 @@ impl Invariant for InOrder {
 impl Fold {
     fn leave(&mut self, pod: &str) {
         self.waiting.values_mut().for_each(|queue| queue.retain(|_, other| other != pod));
+    }
+
+    /// A pod got what it waited for: nobody who came earlier may wait for the same table.
+    fn served(&mut self, pod: &str, allocation: (u64, u64), seq: u64) -> Option<String> {
+        self.leave(pod);
+        let mine = self.arrivals.get(pod).copied().unwrap_or(u64::MAX);
+        let queue = self.tables.get(&allocation).and_then(|table| self.waiting.get(table));
+        let first = queue.and_then(|queue| queue.first_key_value()).filter(|(arrival, _)| **arrival < mine);
+        first
+            .map(|(arrival, before)| format!("{pod} of {mine} is served, and {before} of {arrival} waits, event {seq}"))
     }
 
     fn take(&mut self, record: &Record) -> Option<String> {
@@ -78,14 +90,14 @@ impl Fold {
                     self.waiting.entry(table.clone()).or_default().insert(*arrival, body.pod.clone());
                 }
             }
-            Event::Allocated(body) => {
-                self.leave(&body.pod);
-                let mine = self.arrivals.get(&body.pod).copied().unwrap_or(u64::MAX);
-                let first = self.waiting.get(&body.table).and_then(|queue| queue.first_key_value());
-                return first.filter(|(arrival, _)| **arrival < mine).map(|(arrival, before)| {
-                    format!("{} of {mine} is served, and {before} of {arrival} waits, event {}", body.pod, record.seq)
-                });
+            Event::Recovered(body) | Event::Adopted(body) => {
+                drop(self.tables.insert(body.allocation, body.table.clone()))
             }
+            Event::Allocated(body) => {
+                self.tables.insert(body.allocation, body.table.clone());
+                return self.served(&body.pod, body.allocation, record.seq);
+            }
+            Event::FixedBound(body) => return self.served(&body.pod, body.allocation, record.seq),
             _ => {}
         }
         None

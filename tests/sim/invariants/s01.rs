@@ -1,12 +1,16 @@
 //! S1 OneOwner: no external tuple has two owners in any fold.
 //!
-//! Judged by a fold of its own, slow and simple: who was given what, and when the last of it was gone.
+//! Judged by a fold of its own, slow and simple: who was given what, and when the last of it was gone. A name that moves
+//! leaves its ports when it is decided; whether they may be given is then judged by what the cloud has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use natgw::machine::event::decided::Item;
 use natgw::machine::event::{Event, Record};
+use natgw::machine::identity::Mark;
 
+use super::s06::tuple;
 use super::{Happening, Invariant, Look};
 
 #[derive(Default)]
@@ -19,6 +23,8 @@ struct OneOwner {
 struct Fold {
     /// Of each allocation: its EIP and its ports.
     given: BTreeMap<(u64, u64), (Ipv4Addr, Vec<Port>)>,
+    /// Allocations whose names moved.
+    moved: BTreeSet<(u64, u64)>,
 }
 
 /// Internal port, protocol, external port.
@@ -39,7 +45,10 @@ impl Invariant for OneOwner {
                 }
                 Happening::Handed { replica, records } => {
                     let fold = self.folds.entry(*replica).or_default();
-                    records.iter().for_each(|record| fold.take(record, found));
+                    records.iter().for_each(|record| {
+                        fold.take(record, found);
+                        fold.leaves_nothing(look, record, found);
+                    });
                 }
                 Happening::Durable { .. } | Happening::Started { .. } | Happening::Stopped { .. } => {}
             }
@@ -71,7 +80,14 @@ impl Invariant for OneOwner {
 impl Fold {
     fn take(&mut self, record: &Record, found: &mut Vec<String>) {
         match &record.event {
-            Event::Rebased(_) => self.given.clear(),
+            Event::Rebased(_) => {
+                self.given.clear();
+                self.moved.clear();
+            }
+            Event::FixedMoved(body) => {
+                self.given.remove(&body.from);
+                self.moved.insert(body.from);
+            }
             Event::Allocated(body) | Event::Recovered(body) | Event::Adopted(body) => {
                 let ports = body.items.iter().map(|item| (item.internal, item.protocol, item.external)).collect();
                 self.given.insert(body.allocation, (body.eip, ports));
@@ -93,6 +109,23 @@ impl Fold {
             }
             Event::ClaimReleased(body) => drop(self.given.remove(&body.allocation)),
             _ => {}
+        }
+    }
+
+    /// What is given has no entry of a name that moved away from it. One that landed late, or that somebody edited, is no
+    /// evidence: nobody could know of it.
+    fn leaves_nothing(&self, look: &Look<'_>, record: &Record, found: &mut Vec<String>) {
+        let Event::Allocated(body) = &record.event else { return };
+        let there = look.facts.entries.iter().filter(|(_, fate)| fate.gone_ms.is_none() && !fate.late && !fate.by_hand);
+        for (entry, fate) in there {
+            let mark = Mark::parse(&fate.spec.name).map(|mark| <(u64, u64)>::from(mark.allocation));
+            let Some(five) = tuple(&fate.spec).filter(|_| mark.is_some_and(|mark| self.moved.contains(&mark))) else {
+                continue;
+            };
+            let given = |item: &Item| (item.protocol, item.external) == (five.protocol.number(), five.external_port);
+            if body.eip == five.external_ip && body.items.iter().any(given) {
+                found.push(format!("{five:?} is given to {:?} while {entry} is there: {fate:?}", body.allocation));
+            }
         }
     }
 

@@ -121,11 +121,7 @@ impl OneEffect {
         let after = owner(spec);
         let skewed = look.world.outside.faults.borrow().is_on(Fault::ClockSkewed);
         let rest_ms = if skewed { SKEWED_REST_MS } else { COOLDOWN_MS };
-        if at_ms < gone_ms + rest_ms
-            && *before != after
-            && !look.facts.rebased_since(gone_ms.saturating_sub(120_000))
-            && !super::s07::forgotten(look)
-        {
+        if at_ms < gone_ms + rest_ms && *before != after && !super::s07::forgotten(look) {
             found.push(format!("{} went from {before} at {gone_ms} to {after} at {at_ms}", outside(spec)));
         }
     }

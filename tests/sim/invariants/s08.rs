@@ -42,6 +42,7 @@ impl Invariant for Replay {
                     }
                     if let Some((seq, was)) = self.was.remove(replica)
                         && rebased.is_none()
+                        && !look.world.replicas[*replica].rolled_back
                         && seq == state.seq()
                         && was != image(&state)
                     {

@@ -1,25 +1,54 @@
 //! S13 Published: what a PodDNAT shows is in the table, in effect, with these five; and it is taken back before our own
 //! deletion of it begins.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use natgw::machine::event::Event;
 use natgw::machine::identity::{EntryId, PodKey};
 use natgw::sandbox::vpc::{Effect, EntryStatus, LedgerLine};
 
-use super::{Invariant, Look};
+use super::{Happening, Invariant, Look};
+use crate::wire::What;
 
 #[derive(Default)]
 struct Published {
     seen: (u64, usize),
     shown: BTreeSet<EntryId>,
+    /// Which life each replica is in, and which began the latest term.
+    lives: BTreeMap<usize, u64>,
+    latest: (u64, u64),
+    /// Entries that a leader deleted who did not know yet that another had won: who publishes then cannot know either.
+    overtaken: BTreeSet<EntryId>,
 }
 
 pub(super) fn make() -> Box<dyn Invariant> {
     Box::new(Published::default())
 }
 
+impl Published {
+    fn learn(&mut self, look: &Look<'_>) {
+        for happening in look.happened {
+            match happening {
+                Happening::Opened { replica, life, .. } => drop(self.lives.insert(*replica, *life)),
+                Happening::Handed { replica, records } => {
+                    let started = records.iter().filter(|record| matches!(record.event, Event::TermStarted(_)));
+                    let life = self.lives.get(replica).copied().unwrap_or(0);
+                    self.latest = started.map(|record| (record.term, life)).fold(self.latest, Ord::max);
+                }
+                Happening::Durable { .. } | Happening::Started { .. } | Happening::Stopped { .. } => {}
+            }
+        }
+        for call in look.calls.iter().filter(|call| call.life != self.latest.1) {
+            if let What::Delete(request) = &call.what {
+                self.overtaken.insert(request.entry.clone());
+            }
+        }
+    }
+}
+
 impl Invariant for Published {
     fn look(&mut self, look: &Look<'_>, found: &mut Vec<String>) {
+        self.learn(look);
         for line in look.lines {
             let LedgerLine::Effect(line) = line else { continue };
             let by_hand = line.entry.as_ref().and_then(|entry| look.facts.entries.get(entry));
@@ -46,7 +75,7 @@ impl Invariant for Published {
             for shown in &object.status.entries {
                 let id = EntryId::from(shown.forward_entry_id.as_str());
                 self.shown.insert(id.clone());
-                if look.facts.entries.get(&id).is_some_and(|fate| fate.by_hand) {
+                if look.facts.entries.get(&id).is_some_and(|fate| fate.by_hand) || self.overtaken.contains(&id) {
                     continue;
                 }
                 let entry = vpc.entry(&id);

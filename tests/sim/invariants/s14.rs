@@ -40,6 +40,14 @@ impl Gone {
         }
         self.seen = look.world.history.len();
     }
+
+    /// A mapping was taken down for something that its pod did.
+    fn let_go(&self, look: &Look<'_>, id: (usize, (u64, u64)), why: &str, found: &mut Vec<String>) {
+        let Some(uid) = self.pods.get(&id) else { return };
+        if !self.changed.contains(&uid.as_str().into()) && is_served(look, uid) {
+            found.push(format!("replica {} lets {uid} go for {why}, and it is served", id.0));
+        }
+    }
 }
 
 impl Invariant for Gone {
@@ -65,14 +73,12 @@ impl Invariant for Gone {
                     }
                     Event::ReleaseDecided(body) => {
                         let reason = ReleaseReason::from_number(body.reason);
-                        let Some(uid) =
-                            self.pods.get(&(*replica, body.allocation)).filter(|_| judged && is_of_pod(reason))
-                        else {
-                            continue;
-                        };
-                        if !self.changed.contains(&uid.as_str().into()) && is_served(look, uid) {
-                            found.push(format!("replica {replica} lets {uid} go for {reason:?}, and it is served"));
+                        if judged && is_of_pod(reason) {
+                            self.let_go(look, (*replica, body.allocation), &format!("{reason:?}"), found);
                         }
+                    }
+                    Event::Reserved(body) if judged => {
+                        self.let_go(look, (*replica, body.allocation), "its absence", found);
                     }
                     _ => {}
                 }
@@ -90,7 +96,9 @@ fn is_of_pod(reason: Option<ReleaseReason>) -> bool {
             | ReleaseReason::PodEnded
             | ReleaseReason::GraceOver
             | ReleaseReason::Disabled
-            | ReleaseReason::NowRefused,
+            | ReleaseReason::NowRefused
+            | ReleaseReason::RetentionOver
+            | ReleaseReason::FixedEnded,
         ) => true,
         Some(
             ReleaseReason::ClaimDeleted
@@ -98,7 +106,9 @@ fn is_of_pod(reason: Option<ReleaseReason>) -> bool {
             | ReleaseReason::RouteMoved
             | ReleaseReason::TableGone
             | ReleaseReason::PortsChanged
-            | ReleaseReason::PortTaken,
+            | ReleaseReason::PortTaken
+            | ReleaseReason::EipLost
+            | ReleaseReason::Moved,
         ) => false,
     }
 }

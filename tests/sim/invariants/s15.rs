@@ -124,6 +124,9 @@ impl Fold {
             Event::EntryRefused(body) => drop(self.refused.insert(body.generation.into())),
             Event::ReleaseDecided(body) => self.let_go(body.allocation, at_ms),
             Event::RebindDecided(body) => self.let_go(body.allocation, at_ms),
+            Event::Reserved(body) => self.let_go(body.allocation, at_ms),
+            Event::FixedMoved(body) => self.let_go(body.from, at_ms),
+            Event::FixedBound(body) => drop(self.let_go.remove(&body.allocation.into())),
             Event::ItemsChanged(body) if !body.dropped.is_empty() => self.let_go(body.allocation, at_ms),
             _ => {}
         }

@@ -42,8 +42,8 @@ pub enum Mutant {
 /// Each mutant and the invariants that may catch it: the one it is made for comes first.
 pub const ALL: &[(Mutant, &[&str])] = &[
     (Mutant::ForgottenSync, &["S3"]),
-    (Mutant::SyncWithoutEffect, &["S3"]),
-    (Mutant::ShorterHistory, &["S4"]),
+    (Mutant::SyncWithoutEffect, &["S3", "S4"]),
+    (Mutant::ShorterHistory, &["S4", "S8"]),
     (Mutant::NewToken, &["S6"]),
     (Mutant::PendingIsAvailable, &["S13"]),
     (Mutant::ForeignIsOurs, &["S9"]),

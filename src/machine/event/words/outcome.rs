@@ -6,7 +6,7 @@ use crate::machine::event::outcome::{
     ClaimRefused, ClaimReleased, ClaimWritten, DeleteUnknown, EntryCreated, EntryDeleted, EntryNeverSent, EntryRefused,
     EntryUnknown, MarkUnknown, PodMarked, StatusUnknown, StatusWithdrawn, StatusWritten,
 };
-use crate::machine::event::timer::{CooldownEnded, GraceEnded, ProbeDue, RetentionEnded, RetryDue};
+use crate::machine::event::timer::{CooldownEnded, GraceEnded, ProbeDue, RetentionEnded, RetryDue, TableRested};
 
 pub(super) fn claim_written(body: &ClaimWritten) -> String {
     format!(
@@ -133,4 +133,8 @@ pub(super) fn probe_due(body: &ProbeDue) -> String {
 
 pub(super) fn retention_ended(body: &RetentionEnded) -> String {
     format!("the time for which fixed allocation {} stays reserved is over", stamp(body.allocation))
+}
+
+pub(super) fn table_rested(body: &TableRested) -> String {
+    format!("the free ports of table {} have rested: they may be given", body.table)
 }

@@ -117,6 +117,7 @@ pub fn subjects(event: &Event) -> Subjects {
         Event::RetryDue(body) => body.name_to(&mut all),
         Event::ProbeDue(body) => body.name_to(&mut all),
         Event::RetentionEnded(body) => body.name_to(&mut all),
+        Event::TableRested(body) => body.name_to(&mut all),
     }
     all
 }
@@ -182,6 +183,7 @@ names! {
     timer::RetryDue: |body, all| all.allocation(body.allocation);
     timer::ProbeDue: |body, all| all.table(&body.table);
     timer::RetentionEnded: |body, all| all.allocation(body.allocation);
+    timer::TableRested: |body, all| all.table(&body.table);
 }
 
 impl Names for seen::PodSeen {

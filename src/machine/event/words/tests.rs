@@ -83,14 +83,14 @@ fn observations() -> Vec<Event> {
             namespace: namespace.clone(),
             name: name.clone(),
             uid: "claim-uid".into(),
-            claim: Some(seen::Claim {
+            claim: Some(Box::new(seen::Claim {
                 allocation: (3, 7),
                 pod: "uid-a".into(),
                 table: "ftb-1".into(),
                 eip: Some([203, 0, 113, 7].into()),
                 items: vec![item(512)],
                 ..seen::Claim::default()
-            }),
+            })),
             ..seen::ClaimSeen::default()
         }),
         Event::ClaimGone(seen::ClaimGone { namespace, name, uid: "claim-uid".into() }),
@@ -203,6 +203,7 @@ fn outcomes() -> Vec<Event> {
         Event::RetryDue(timer::RetryDue { allocation }),
         Event::ProbeDue(timer::ProbeDue { table }),
         Event::RetentionEnded(timer::RetentionEnded { allocation }),
+        Event::TableRested(timer::TableRested { table: "ftb-1".into() }),
     ]
 }
 
