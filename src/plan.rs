@@ -5,7 +5,7 @@
 //! change with the decision behind it. Nothing here makes a call but readings of [`executor::list`].
 //!
 //! * Time is the plan's own, too: it goes on only where nothing but time is waited for, and not further than
-//!   [`HORIZON_MS`], or, where history is not continuous and free ports rest first, until they have rested.
+//!   `HORIZON_MS`, or, where history is not continuous and free ports rest first, until they have rested.
 //! * What follows from an outcome is told as far as it is certain: the entries of an allocation behind its claim, the
 //!   removal of entries behind the withdrawal of a status. What an outcome would decide anew is not.
 //! * What cannot be read is named, and the plan is then incomplete.

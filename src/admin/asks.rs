@@ -62,7 +62,7 @@ pub struct Section {
     pub rows: Vec<String>,
 }
 
-/// There are [`ASKS_MAX`] questions already.
+/// There are `ASKS_MAX` questions already.
 #[derive(Debug, thiserror::Error)]
 #[error("NATGW-ADMIN-BUSY: {ASKS_MAX} questions wait already, so this one is not asked; ask less often")]
 pub struct TooMany;

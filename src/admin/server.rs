@@ -144,7 +144,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 async fn state(State(admin): State<Admin>, ConnectInfo(peer): ConnectInfo<SocketAddr>, headers: HeaderMap) -> Response {
     let permit = match admin.long_answer(peer, &headers) {
         Ok(permit) => permit,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     let first = match piece(&admin.published, None).await {
         Ok(first) => first,
@@ -168,7 +168,7 @@ async fn journal(
 ) -> Response {
     let permit = match admin.long_answer(peer, &headers) {
         Ok(permit) => permit,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     let Some(export) = admin.published.export() else { return unanswered() };
     let Ok(Ok(export)) = timeout(ANSWER_MAX, export).await else { return unanswered() };
@@ -178,19 +178,21 @@ async fn journal(
     ([(header::CONTENT_TYPE, JSON_LINES)], body).into_response()
 }
 
+/// Why a question is not answered.
+type Refused = (StatusCode, String);
+
 impl Admin {
     /// Leave to give a long answer to this peer.
-    #[expect(clippy::result_large_err, reason = "a refusal is the response that is sent, made once")]
-    fn long_answer(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Response> {
+    fn long_answer(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Refused> {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         if !is_this_host(peer.ip()) || !host.is_none_or(names_this_host) {
             let reason = "NATGW-ADMIN-LOOPBACK: this is answered on this host only; use kubectl port-forward\n";
-            return Err((StatusCode::FORBIDDEN, reason).into_response());
+            return Err((StatusCode::FORBIDDEN, reason.to_owned()));
         }
         Arc::clone(&self.long_answers).try_acquire_owned().map_err(|_| {
             let reason =
                 format!("NATGW-ADMIN-BUSY: {LONG_ANSWERS_MAX} of these are being written already; try again\n");
-            (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, reason)
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The cluster port over a real API server: reading. Writing is in [`super::publish`], the lock in [`super::lease`].
+//! The cluster port over a real API server: reading. Writing is in `publish`, the lock in [`super::lease`].
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! What changes in the cluster, in order: pods and PodDNATs, of Namespaces and Nodes only what a pod's place needs.
 //!
-//! * Each kind is followed by a stream of its own that never ends ([`follow`]).
+//! * Each kind is followed by a stream of its own that never ends (`follow`).
 //! * What a list does not show any more has gone; a pod or PodDNAT is told to be gone only by that or by the watch itself.
-//! * News older than what was shown by a list or by the answer to a write are dropped ([`super::view`]).
+//! * News older than what was shown by a list or by the answer to a write are dropped (`view`).
 //! * When a Namespace begins to go, its pods that concern us are shown again, once.
 //!
 //! Everything happens within [`ClusterWatch::wait`]; what is dropped there goes on where it was at the next call.

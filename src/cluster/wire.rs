@@ -399,7 +399,7 @@ mod tests {
     fn containers_have_stopped_for_good_only_where_the_pod_is_being_deleted() {
         let ended = json!([{ "state": { "terminated": { "exitCode": 0 } } }, { "state": { "terminated": {} } }]);
         let mut pod = running();
-        pod["status"]["containerStatuses"] = ended.clone();
+        pod["status"]["containerStatuses"] = ended;
         assert!(!seen(pod.clone(), &Places::default()).containers_terminated, "they may be started again");
         pod["metadata"]["deletionTimestamp"] = json!("2023-09-20T04:00:00Z");
         pod["metadata"]["deletionGracePeriodSeconds"] = json!(30);

@@ -62,8 +62,9 @@ pub struct Lease {
     /// The call under way: when it was sent, and whether it is a write.
     sent: Option<(u64, bool)>,
     next_ms: u64,
-    /// The newest head that the lock named before we wrote it for the first time.
-    predecessor: Option<([u8; 16], u64, [u8; 32])>,
+    journal: [u8; 16],
+    /// The heads that the lock named before we wrote it for the first time, the newest first.
+    heads_before: Vec<([u8; 16], u64, [u8; 32])>,
     /// The term that the lock named before we wrote it for the first time.
     before: u64,
 }
@@ -71,15 +72,16 @@ pub struct Lease {
 impl Lease {
     /// A candidate that has seen nothing.
     #[must_use]
-    pub fn new(holder: String, timing: Timing) -> Self {
+    pub fn new(holder: String, journal: [u8; 16], timing: Timing) -> Self {
         Self {
             timing,
             holder,
+            journal,
             observed: None,
             led_since_ms: None,
             sent: None,
             next_ms: 0,
-            predecessor: None,
+            heads_before: Vec::new(),
             before: 0,
         }
     }
@@ -92,8 +94,15 @@ impl Lease {
 
     /// Journal, head and hash that the lock named before this lead began: where its history goes on from.
     #[must_use]
-    pub const fn predecessor(&self) -> Option<([u8; 16], u64, [u8; 32])> {
-        self.predecessor
+    pub fn predecessor(&self) -> Option<([u8; 16], u64, [u8; 32])> {
+        self.heads_before.iter().find(|(journal, ..)| *journal != UNNAMED).copied()
+    }
+
+    /// Whether the last lead before this one had our journal, if the lock tells: only then can a term that our journal does
+    /// not know be one of ours that ended before it began.
+    #[must_use]
+    pub fn follows_itself(&self) -> Option<bool> {
+        self.heads_before.first().map(|(journal, ..)| *journal == self.journal)
     }
 
     /// The term that the lock named before this lead, when it was not ours already.
@@ -153,8 +162,16 @@ impl Lease {
             term: if self.leads() { record.term } else { next },
             duration_ms: self.timing.lease_duration_ms,
             renewals: record.renewals.saturating_add(1),
-            heads: merge(heads, &record.heads),
+            heads: if self.leads() { merge(heads, &record.heads) } else { self.taken(&record.heads) },
         })
+    }
+
+    /// The heads of a lock that we take. Our own follows once our term has begun; until then nobody may believe, we neither,
+    /// that the journal of the lead before was the last: it is not named any more.
+    fn taken(&self, heads: &[([u8; 16], u64, [u8; 32])]) -> Vec<([u8; 16], u64, [u8; 32])> {
+        let last = heads.first().map(|(journal, ..)| *journal);
+        let unnamed = last.is_some_and(|last| last != self.journal && last != UNNAMED);
+        unnamed.then_some((UNNAMED, 0, [0; 32])).into_iter().chain(heads.iter().copied()).collect()
     }
 
     /// Takes the answer of the call under way.
@@ -171,7 +188,7 @@ impl Lease {
             Ok(record) => {
                 let ours = record.holder == self.holder;
                 if !self.leads() {
-                    self.predecessor = record.heads.first().copied();
+                    self.heads_before.clone_from(&record.heads);
                     if record.holder != self.holder {
                         self.before = record.term;
                     }
@@ -217,14 +234,20 @@ impl Lease {
     }
 }
 
-/// Our head first, then those of up to four other journals.
+/// Our head first, then those of up to four other journals; without ours, as they are.
 pub(super) fn merge(
     own: &[([u8; 16], u64, [u8; 32])],
     others: &[([u8; 16], u64, [u8; 32])],
 ) -> Vec<([u8; 16], u64, [u8; 32])> {
-    let foreign = others.iter().filter(|(id, ..)| own.iter().all(|(own, ..)| own != id));
+    if own.is_empty() {
+        return others.to_vec();
+    }
+    let foreign = others.iter().filter(|(id, ..)| *id != UNNAMED && own.iter().all(|(own, ..)| own != id));
     own.iter().chain(foreign).take(HEADS_MAX).copied().collect()
 }
+
+/// Stands in the lock for the journal of a lead that has not begun its term yet.
+const UNNAMED: [u8; 16] = [0; 16];
 
 /// Journals whose heads the lock keeps (design.md §6).
 const HEADS_MAX: usize = 5;
@@ -243,7 +266,7 @@ mod tests {
     }
 
     fn won(at_ms: u64) -> Lease {
-        let mut lease = Lease::new("a".to_owned(), TIMING);
+        let mut lease = Lease::new("a".to_owned(), [1; 16], TIMING);
         assert_eq!(lease.poll(at_ms, 0, &[]), Some(Call::Read));
         assert_eq!(lease.answered(at_ms, Ok(LeaseRecord::default())), Turn::Same);
         let record = written(lease.poll(at_ms, 4, &[]));
@@ -261,7 +284,7 @@ mod tests {
 
     #[test]
     fn anothers_lease_expires_by_our_clock_since_it_last_changed() {
-        let mut lease = Lease::new("b".to_owned(), TIMING);
+        let mut lease = Lease::new("b".to_owned(), [2; 16], TIMING);
         let held =
             LeaseRecord { holder: "a".to_owned(), term: 3, duration_ms: 15_000, renewals: 9, ..LeaseRecord::default() };
         for at_ms in (0..15_000).step_by(2_000) {
@@ -286,5 +309,36 @@ mod tests {
         assert_eq!(lease.poll(5_000, 0, &[]), Some(Call::Read));
         let stolen = LeaseRecord { holder: "b".to_owned(), term: 9, ..LeaseRecord::default() };
         assert_eq!(lease.answered(5_100, Ok(stolen)), Turn::Lost);
+    }
+
+    /// What a lock says after a journal with that number took it, and the lease of the taker.
+    fn taken_by(journal: u8, heads: Vec<([u8; 16], u64, [u8; 32])>) -> (LeaseRecord, Lease) {
+        let mut lease = Lease::new(journal.to_string(), [journal; 16], TIMING);
+        lease.poll(0, 0, &[]);
+        lease.answered(0, Ok(LeaseRecord { term: 3, heads, ..LeaseRecord::default() }));
+        let record = written(lease.poll(0, 0, &[]));
+        (record, lease)
+    }
+
+    #[test]
+    fn a_lead_that_ended_before_it_named_its_journal_is_not_mistaken_for_ours() {
+        let ours = ([1; 16], 7, [7; 32]);
+        let (record, lease) = taken_by(2, vec![ours]);
+        assert_eq!(lease.predecessor(), Some(ours));
+        assert_eq!(record.heads, [(UNNAMED, 0, [0; 32]), ours]);
+        for journal in [1, 2] {
+            let (again, next) = taken_by(journal, record.heads.clone());
+            assert_eq!((next.follows_itself(), next.predecessor()), (Some(false), Some(ours)));
+            assert_eq!(again.heads, record.heads);
+        }
+        let theirs = ([2; 16], 9, [9; 32]);
+        assert_eq!(merge(&[theirs], &record.heads), [theirs, ours]);
+    }
+
+    #[test]
+    fn a_lead_of_ours_that_ended_before_it_began_is_known_as_ours() {
+        let ours = ([1; 16], 7, [7; 32]);
+        let (record, lease) = taken_by(1, vec![ours]);
+        assert_eq!((lease.follows_itself(), record.heads), (Some(true), vec![ours]));
     }
 }

@@ -102,7 +102,7 @@ impl Controller {
         // What is wanted at the end of history counts, not how it came about.
         drop(state.take_agenda_changes());
         let resting = state.agenda().iter().map(|(intent, seq)| (seq, intent.clone())).collect();
-        let lease = Lease::new(identity.holder.clone(), identity.timing);
+        let lease = Lease::new(identity.holder.clone(), identity.journal, identity.timing);
         Self {
             began: (state.machine_ms(), None),
             digest_at: state.seq().saturating_add(DIGEST_EVERY),
@@ -319,10 +319,9 @@ impl Controller {
         let holder = self.identity.holder.clone();
         let predecessor = self.lease.predecessor();
         let (before, known) = (self.lease.term_before(), self.state.term());
-        // The lock names the journal of the last leader whose term began. A term above ours beside our own journal is one
-        // of ours that ended before it began.
-        let other = predecessor.is_some_and(|(journal, ..)| journal != self.identity.journal);
-        let ours = predecessor.is_some() && !other;
+        // A term above ours after a lead with our own journal is one of ours that ended before it began.
+        let itself = self.lease.follows_itself();
+        let (ours, other) = (itself == Some(true), itself == Some(false));
         let met = before.max(self.state.term_seen());
         let overtaken = (other && known > 0) || self.state.term_seen() > known || (before > known && !ours);
         if self.identity.rebased.is_none() && overtaken {

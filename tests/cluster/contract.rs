@@ -353,7 +353,7 @@ fn lease<A: Arm>(runtime: &Runtime, arm: &A) {
         duration_ms: 15_000,
         renewals: 1,
         heads: vec![([1; 16], 42, [2; 32]), ([3; 16], 7, [4; 32])],
-        ..none.clone()
+        ..none
     };
     let written = run.block_on(port.write_lease(&mine)).unwrap();
     let read = run.block_on(port.read_lease()).unwrap();

@@ -229,7 +229,7 @@ impl ControlPlane {
     /// Resident memory of each component, in KiB.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
         let children = self.children.lock().unwrap();
-        children.iter().map(|(component, child)| (component.name(), resident(child.id()))).collect()
+        children.iter().map(|(component, child)| (component.name(), resident_kib(child.id()))).collect()
     }
 
     /// What is in the log of a component, its last lines.
@@ -427,7 +427,8 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn resident(process: u32) -> u64 {
+/// Resident memory of a process.
+pub fn resident_kib(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or_default()

@@ -13,6 +13,7 @@ mod children;
 mod contract;
 mod control_plane;
 #[path = "../sandbox/evidence.rs"]
+#[allow(dead_code, reason = "the sandbox's tests use the rest")]
 mod evidence;
 mod exposure;
 mod faults;

@@ -12,8 +12,14 @@ use crate::workloads::{GATE, deployment, fixed_stateful_set, gated_deployment, p
 use crate::world::{Namespace, PATIENCE, Settings, World, text};
 use crate::{Case, Needs, Tier};
 
+/// What any cluster can do.
 const fn case(name: &'static str, tier: Tier, run: fn(&ControlPlane)) -> Case {
-    Case { name, tier, needs: Needs::Ours, run }
+    Case { name, tier, needs: Needs::Controllers, run }
+}
+
+/// What needs our nodes.
+const fn on_our_nodes(name: &'static str, run: fn(&ControlPlane)) -> Case {
+    Case { name, tier: Tier::Full, needs: Needs::Ours, run }
 }
 
 pub const CASES: &[Case] = &[
@@ -21,13 +27,13 @@ pub const CASES: &[Case] = &[
     case("mappings::a_deleted_deployment_leaves_nothing", Tier::Short, a_deleted_deployment_leaves_nothing),
     case("mappings::fifty_come_and_go_and_come", Tier::Short, fifty_come_and_go_and_come),
     case("mappings::a_rolling_update_ends_as_wished", Tier::Full, a_rolling_update_ends_as_wished),
-    case("mappings::a_gate_opens_when_the_pod_is_mapped", Tier::Full, a_gate_opens_when_the_pod_is_mapped),
-    case("mappings::fixed_addresses_survive_their_pods", Tier::Full, fixed_addresses_survive_their_pods),
+    on_our_nodes("mappings::a_gate_opens_when_the_pod_is_mapped", a_gate_opens_when_the_pod_is_mapped),
+    on_our_nodes("mappings::fixed_addresses_survive_their_pods", fixed_addresses_survive_their_pods),
     case("mappings::a_name_is_used_again_at_once", Tier::Full, a_name_is_used_again_at_once),
     case("mappings::pods_that_are_removed_by_force", Tier::Full, pods_that_are_removed_by_force),
-    case("mappings::an_address_is_used_again", Tier::Full, an_address_is_used_again),
+    on_our_nodes("mappings::an_address_is_used_again", an_address_is_used_again),
     case("mappings::a_namespace_ends_with_live_mappings", Tier::Full, a_namespace_ends_with_live_mappings),
-    case("mappings::a_node_is_deleted", Tier::Full, a_node_is_deleted),
+    on_our_nodes("mappings::a_node_is_deleted", a_node_is_deleted),
     case("mappings::what_others_break_is_healed", Tier::Full, what_others_break_is_healed),
 ];
 
@@ -276,14 +282,14 @@ fn a_name_is_used_again_at_once(plane: &ControlPlane) {
     namespace.create("pods", &pod("game", "80"));
     namespace.await_mapped(&world, 1);
     let mut slowest = Duration::ZERO;
-    for _ in 0..10 {
+    for round in 0..10 {
         let began = Instant::now();
         let force = json!({ "gracePeriodSeconds": 0 });
         namespace.delete("pods", "game", &force);
         namespace.create("pods", &pod("game", "80"));
         slowest = slowest.max(began.elapsed());
         // Every other time the next comes before the last is mapped.
-        if slowest.as_millis() % 2 == 0 {
+        if round % 2 == 0 {
             namespace.await_mapped(&world, 1);
         }
     }

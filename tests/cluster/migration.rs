@@ -1,7 +1,5 @@
-//! A cluster in which the original controller lives or lived: nothing is decided until `adopt` is on, and then nothing that
-//! serves players is touched.
+//! A cluster in which the original controller lives or lived: nothing of its is touched, and its pods say why they wait.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,14 +16,14 @@ use crate::api::{eventually, is};
 use crate::control_plane::ControlPlane;
 use crate::evidence::mutations;
 use crate::workloads::{pod_of_ours, running_at};
-use crate::world::{CLAIM, Namespace, PATIENCE, Settings, World, text};
+use crate::world::{Namespace, PATIENCE, Settings, World, text};
 use crate::{Case, Needs, Tier};
 
 pub const CASES: &[Case] = &[Case {
-    name: "migration::nothing_is_decided_until_adopt_and_then_nothing_is_cut",
+    name: "migration::what_the_original_left_is_not_touched",
     tier: Tier::Full,
     needs: Needs::Ours,
-    run: nothing_is_decided_until_adopt_and_then_nothing_is_cut,
+    run: what_the_original_left_is_not_touched,
 }];
 
 /// The manager of the original's writes, as its client names itself.
@@ -107,11 +105,7 @@ fn await_listings(world: &World<'_>, more: usize) {
     eventually("listings of the tables", PATIENCE, || is(listings(world) >= from + more, listings(world)));
 }
 
-fn specs(namespace: &Namespace<'_>) -> Vec<Value> {
-    namespace.poddnats().iter().map(|object| object["spec"].clone()).collect()
-}
-
-fn nothing_is_decided_until_adopt_and_then_nothing_is_cut(plane: &ControlPlane) {
+fn what_the_original_left_is_not_touched(plane: &ControlPlane) {
     let world = World::new(plane, &Settings::default());
     let namespace = world.namespace("migration");
     for (name, address, port) in PODS {
@@ -121,40 +115,20 @@ fn nothing_is_decided_until_adopt_and_then_nothing_is_cut(plane: &ControlPlane) 
     assert_eq!((before.len(), entries.len()), (3, 3));
 
     let leader = world.leader();
-    // A pod that the original has not served yet: not ours either.
-    namespace.create("pods", &pod_of_ours("four", "80"));
-    world.api.patch(&format!("{}/four/status", namespace.path("pods")), &running_at("172.16.210.4")).unwrap();
-    await_listings(&world, 4);
-    assert_eq!(mutations(&world.ledger()), changed, "adopt is off");
-    assert_eq!(namespace.poddnats(), before, "adopt is off");
-    let (status, said) = leader.terminate();
-    assert!(status.success(), "{status}");
-    assert!(said.iter().any(|line| line.contains("adopt")), "it says why:\n{}", said.join("\n"));
-
-    world.configure(&Settings { adopt: true, ..Settings::default() });
-    let leader = world.leader();
-    namespace.await_mapped(&world, 4);
-    let after = world.entries();
-    assert!(entries.is_subset(&after), "an entry was cut: {entries:?} -> {after:?}");
-    assert_eq!(mutations(&world.ledger()), changed + 1, "only the fourth pod's entry is new");
-    let adopted: BTreeSet<String> =
-        specs(&namespace).iter().map(|spec| text(&spec["portMapping"][0]["externalPort"])).collect();
-    assert!(PODS.iter().all(|(_, _, port)| adopted.contains(&port.to_string())), "{adopted:?}");
-    for object in namespace.poddnats() {
-        assert!(object["metadata"]["annotations"][CLAIM].is_string(), "{object:#}");
-    }
-
-    // The original comes back and writes for a pod that is ours to serve: decisions stop.
-    leave(&world, &namespace, "five", "172.16.210.5", 700);
-    eventually("word about the other controller", PATIENCE, || {
-        let said = leader.said();
-        is(said.iter().any(|line| line.contains("OtherController") || line.contains("other controller")), said.len())
+    eventually("pods that say why they wait", PATIENCE, || {
+        let says = |pod: &Value| text(&pod["metadata"]["annotations"]["k8s.aliyun.com/pod-dnat-status"]);
+        let pods = namespace.pods();
+        is(pods.iter().all(|pod| says(pod).contains("OtherController")), pods.iter().map(says).collect::<Vec<_>>())
     });
-    let changed = mutations(&world.ledger());
-    namespace.create("pods", &pod_of_ours("six", "80"));
-    world.api.patch(&format!("{}/six/status", namespace.path("pods")), &running_at("172.16.210.6")).unwrap();
+    // It has had every occasion to do something.
     await_listings(&world, 4);
-    assert_eq!(mutations(&world.ledger()), changed, "nothing is decided beside another controller");
-    // What another controller has left is not cleaned up by us: the next world sweeps it away.
+    assert_eq!(mutations(&world.ledger()), changed);
+    assert_eq!((namespace.poddnats(), world.entries()), (before, entries.clone()));
+    // A leader that knows nothing of it sees it alike.
     leader.kill();
+    let empty = world.leader_with_empty_journal();
+    await_listings(&world, 4);
+    assert_eq!((mutations(&world.ledger()), world.entries()), (changed, entries));
+    // What another controller has left is not cleaned up by us: the next world sweeps it away.
+    empty.kill();
 }

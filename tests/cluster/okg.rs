@@ -119,6 +119,11 @@ fn ready_under_its_own_crd_and_under_ours(plane: &ControlPlane) {
     let entries = world.entries();
     assert_eq!(entries.len(), 4);
     install_crd(plane);
+    // It looks again with every listing.
+    eventually("look at the new definition", PATIENCE, || {
+        let said = leader.said();
+        is(said.iter().any(|line| line.contains("the served CRD takes everything")), said.last())
+    });
     namespace.create("pods", &annotated("under-ours", "80", "TCP"));
     is_ready("under-ours");
     let path = format!("{}/under-ours", namespace.path("alibabacloud.com/v1beta1/poddnats"));

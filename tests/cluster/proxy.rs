@@ -49,7 +49,6 @@ pub struct Asked {
     pub method: Method,
     pub path: String,
     pub query: String,
-    pub agent: String,
     /// What the API server said; 0 where it was not asked.
     pub status: u16,
     pub fault: Option<Fault>,
@@ -144,12 +143,10 @@ impl Shared {
 
 async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let mut asked = Asked {
         method: parts.method.clone(),
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
-        agent: agent.to_owned(),
         status: 0,
         fault: None,
     };

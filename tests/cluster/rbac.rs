@@ -171,8 +171,10 @@ fn exercise(world: &World<'_>, namespace: &Namespace<'_>, kubeconfig: &Path, pro
     let mut replica = world.replica_of("a", kubeconfig);
     let mut pod = pod_on("node-j", "game", "80");
     pod["spec"]["readinessGates"] = json!([{ "conditionType": GATE }]);
-    pod["metadata"]["annotations"]["k8s.aliyun.com/pod-dnat-fixed"] = "true".into();
     namespace.create("pods", &pod);
+    let mut fixed = pod_on("node-j", "fixed", "80");
+    fixed["metadata"]["annotations"]["k8s.aliyun.com/pod-dnat-fixed"] = "true".into();
+    namespace.create("pods", &fixed);
     let path = format!("{}/game", namespace.path("pods"));
     let mut until = |what: &str, is_so: &dyn Fn() -> bool| {
         eventually(what, PATIENCE, || {
@@ -182,18 +184,25 @@ fn exercise(world: &World<'_>, namespace: &Namespace<'_>, kubeconfig: &Path, pro
     };
     let gate = |status: &str| condition(&world.api.get(&path).unwrap(), GATE) == Some(status);
     let asks = |value: &str| {
-        let annotations = json!({ "annotations": { "k8s.aliyun.com/pod-dnat": value } });
-        world.api.patch(&path, &json!({ "metadata": annotations })).unwrap();
+        for name in ["game", "fixed"] {
+            let annotations = json!({ "annotations": { "k8s.aliyun.com/pod-dnat": value } });
+            let path = format!("{}/{name}", namespace.path("pods"));
+            world.api.patch(&path, &json!({ "metadata": annotations })).unwrap();
+        }
     };
-    // What is said of the pod twice is counted, and of a fixed mapping that nobody asks for any more nothing is left.
-    let mut well = until("mapped pod and word of it", &|| gate("True") && said(world, namespace, 1));
+    let mapped = || {
+        let objects = namespace.poddnats();
+        objects.len() == 2 && objects.iter().all(|object| object["status"]["entries"].is_array()) && gate("True")
+    };
+    // What is said of a pod twice is counted, and of a mapping that nobody asks for any more nothing is left.
+    let mut well = until("mapped pods and word of them", &|| mapped() && said(world, namespace, 1));
     if well {
         asks("false");
         well = until("end of the mapping", &|| namespace.poddnats().is_empty());
     }
     if well {
         asks("true");
-        well = until("mapped pod and word of it again", &|| gate("True") && said(world, namespace, 2));
+        well = until("mapped pods and word of them again", &|| mapped() && said(world, namespace, 2));
     }
     if well {
         asks("false");
@@ -211,7 +220,7 @@ fn exercise(world: &World<'_>, namespace: &Namespace<'_>, kubeconfig: &Path, pro
 /// Removes what an exercise has left.
 fn clean(world: &World<'_>, namespace: &Namespace<'_>) {
     let force = json!({ "gracePeriodSeconds": 0 });
-    world.api.delete(&format!("{}/game", namespace.path("pods")), &force).ok();
+    world.api.delete(&namespace.path("pods"), &force).unwrap();
     for object in namespace.poddnats() {
         let path =
             format!("{}/{}", namespace.path("alibabacloud.com/v1beta1/poddnats"), text(&object["metadata"]["name"]));

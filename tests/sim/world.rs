@@ -58,6 +58,8 @@ pub struct World {
     pub cost: Cost,
     /// Nothing goes wrong any more.
     pub calm: bool,
+    /// Since when.
+    pub calm_ms: u64,
     /// What happened, in words, and every record that was folded: kept only where somebody wants to read it.
     pub story: Vec<String>,
     pub records: Vec<(usize, Record)>,
@@ -136,6 +138,7 @@ impl World {
             not_beyond: u64::MAX,
             cost: Cost::default(),
             calm: plan.steps == 0,
+            calm_ms: 0,
             story: Vec::new(),
             records: Vec::new(),
             seen_version: 0,
@@ -169,6 +172,8 @@ impl World {
             }
         } else {
             self.disturb();
+            // What a fault made a controller put out leaves before time passes.
+            self.collect();
             match self.dice.draw(100) {
                 0..40 => self.poll_some(),
                 40..55 => self.sync_some(),
@@ -247,7 +252,7 @@ impl World {
 
     /// From now on nothing goes wrong, nothing is late, and nobody wants anything else.
     pub fn become_calm(&mut self) {
-        self.calm = true;
+        (self.calm, self.calm_ms) = (true, self.now.get());
         self.outside.faults.borrow_mut().calm();
         self.vpc.borrow_mut().calm(self.now.get());
         self.outside.outage_until.set(0);

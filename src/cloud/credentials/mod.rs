@@ -2,7 +2,7 @@
 //!
 //! A provider hands out what it holds, and fetches only where it holds nothing that is valid. [`Refreshing`] is what all
 //! providers of temporary keys have in common: it renews ahead of the end, one flight at a time, and serves the old key
-//! while a renewal fails and the old key is valid. [`choose`] takes the first source that there is.
+//! while a renewal fails and the old key is valid. [`choose()`] takes the first source that there is.
 //!
 //! Secrets are wiped when dropped and never printed: no type here shows them, and no error repeats what was read.
 
