@@ -24,7 +24,7 @@ pub const CLUSTER: &[Access] = &[
         group: "",
         resource: "pods",
         name: None,
-        verbs: &["get", "list", "watch", "patch"],
+        verbs: &["list", "watch", "patch"],
         purpose: "sees who asks and whose they are, and writes the annotation pod-dnat-status",
     },
     Access {

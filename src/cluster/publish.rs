@@ -9,11 +9,9 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::api::{Content, FIELD_MANAGER, Failure};
-use super::client::{KubeCluster, claim_path, claims_path, found, pod_path};
+use super::client::{KubeCluster, claim_path, claims_path, pod_path};
 use super::pod::{PodStatus, READINESS_GATE, STATUS_ANNOTATION};
-use super::poddnat::{
-    self, API_VERSION, FINALIZER, KIND, OwnerReference, PodDnat, encode_status, owned_by_controller, owned_by_pod,
-};
+use super::poddnat::{self, API_VERSION, FINALIZER, KIND, PodDnat, encode_status};
 use super::timestamp;
 use super::wire::{ClaimObject, PodCondition, PodObject};
 use crate::machine::event::seen::{ClaimSeen, PodSeen};
@@ -74,7 +72,7 @@ impl Cluster for KubeCluster {
 
 impl KubeCluster {
     async fn create(&self, mapping: &Mapping) -> Result<ClaimFound, Failure> {
-        let mut object = poddnat::encode(mapping, self.owner_of(mapping).await?);
+        let mut object = poddnat::encode(mapping, poddnat::owner_of(mapping));
         self.fit(&mut object);
         let path = claims_path(&mapping.key);
         let created: ClaimObject = self.api.write(Method::POST, &path, Content::Json, &object).await?;
@@ -84,7 +82,7 @@ impl KubeCluster {
     async fn replace(&self, mapping: &Mapping, found: &ClaimFound) -> Result<ClaimFound, Failure> {
         let before = self.standing(&mapping.key, &found.uid, &found.resource_version).await?;
         let mut object = before.clone();
-        poddnat::rewrite(&mut object, mapping, self.owner_of(mapping).await?);
+        poddnat::rewrite(&mut object, mapping, poddnat::owner_of(mapping));
         self.fit(&mut object);
         if object == before {
             self.written(&mapping.key, before);
@@ -144,16 +142,6 @@ impl KubeCluster {
         let found = poddnat::found(&object);
         self.written(key, object);
         found
-    }
-
-    /// A claim belongs to its pod; a fixed one to the pod's controller, for it outlives the pod (design.md §5).
-    async fn owner_of(&self, mapping: &Mapping) -> Result<Option<OwnerReference>, Failure> {
-        if !mapping.fixed {
-            return Ok(Some(owned_by_pod(mapping)));
-        }
-        let pod: Option<PodObject> = found(self.api.get(&pod_path(&mapping.key)).await)?;
-        let pod = pod.filter(|pod| pod.metadata.uid == mapping.pod.as_str());
-        Ok(owned_by_controller(pod.and_then(|pod| pod.controller())))
     }
 
     async fn mark(&self, mark: &PodMark) -> Result<(), Failure> {
