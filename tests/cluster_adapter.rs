@@ -213,6 +213,9 @@ fn mapping() -> Mapping {
         vswitch: "vsw-1".into(),
         zone: "z".into(),
         items: Vec::new(),
+        owner: None,
+        absent_since_wall_ms: None,
+        releasing: Vec::new(),
     }
 }
 
