@@ -216,6 +216,9 @@ fn mapping() -> Mapping {
         owner: None,
         absent_since_wall_ms: None,
         releasing: Vec::new(),
+        owner: None,
+        absent_since_wall_ms: None,
+        releasing: Vec::new(),
     }
 }
 
