@@ -216,9 +216,6 @@ fn mapping() -> Mapping {
         owner: None,
         absent_since_wall_ms: None,
         releasing: Vec::new(),
-        owner: None,
-        absent_since_wall_ms: None,
-        releasing: Vec::new(),
     }
 }
 

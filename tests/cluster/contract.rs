@@ -171,6 +171,8 @@ fn real(plane: &ControlPlane) {
     let runtime = runtime();
     let port = runtime.block_on(connect).unwrap();
     hold(&runtime, &mut Real { api: &world.api, port });
+    // A Lease of natgw's that nobody knows keeps sandboxes away.
+    world.api.delete(&crate::world::LEASE.replace("/leases/natgw", "/leases/contract"), &json!({})).unwrap();
     world.end(Vec::new());
 }
 
@@ -196,6 +198,9 @@ fn mapping(name: &str, pod: &PodUid, n: u64) -> Mapping {
         pod: pod.clone(),
         allocation: AllocationId(Stamp { term: 3, n }),
         fixed: false,
+        owner: None,
+        absent_since_wall_ms: None,
+        releasing: Vec::new(),
         gateway: "ngw-sandbox-j".into(),
         table: "ftb-sandbox-j".into(),
         eip: Ipv4Addr::new(203, 0, 113, 1),
@@ -262,6 +267,7 @@ fn status<A: Arm>(runtime: &Runtime, arm: &mut A) {
     let entries = vec!["fwd-1".into(), "fwd-2".into()];
     let publication = |shown| Publication {
         key: mapping.key.clone(),
+        uid: None,
         allocation: mapping.allocation,
         mapping: shown,
         reason: ("Available", "all entries are available"),
