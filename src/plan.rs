@@ -5,7 +5,8 @@
 //! change with the decision behind it. Nothing here makes a call but readings of [`executor::list`].
 //!
 //! * Time is the plan's own, too: it goes on only where nothing but time is waited for, and not further than
-//!   `HORIZON_MS`, or, where history is not continuous and free ports rest first, until they have rested.
+//!   `HORIZON_MS`. Where history is not continuous free ports rest before they are given out; in a plan they do not, so
+//!   that it tells what follows.
 //! * What follows from an outcome is told as far as it is certain: the entries of an allocation behind its claim, the
 //!   removal of entries behind the withdrawal of a status. What an outcome would decide anew is not.
 //! * What cannot be read is named, and the plan is then incomplete.
@@ -100,11 +101,13 @@ pub async fn make<K: Cluster, C: Cloud>(cluster: &K, cloud: &C, mut beginning: B
     }
 }
 
-async fn rehearse<K: Cluster, C: Cloud>(cluster: &K, cloud: &C, beginning: Beginning) -> Result<Plan, Error> {
+async fn rehearse<K: Cluster, C: Cloud>(cluster: &K, cloud: &C, mut beginning: Beginning) -> Result<Plan, Error> {
     let without_history = beginning.rebased.clone();
-    let rest_ms = if without_history.is_some() { beginning.configuration.settings.cooldown_ms } else { 0 };
+    if without_history.is_some() {
+        beginning.configuration.settings.cooldown_ms = 0;
+    }
     let mut rehearsal = Rehearsal::begin(beginning);
-    rehearsal.play(cluster, cloud, HORIZON_MS.saturating_add(rest_ms)).await?;
+    rehearsal.play(cluster, cloud).await?;
     let Rehearsal { controller, records, unread, .. } = rehearsal;
     let state = controller.state();
     let changes = changes::of(state, &records);
@@ -141,14 +144,14 @@ impl Rehearsal {
     }
 
     /// Goes on until nothing happens before the horizon.
-    async fn play<K: Cluster, C: Cloud>(&mut self, cluster: &K, cloud: &C, horizon_ms: u64) -> Result<(), Error> {
+    async fn play<K: Cluster, C: Cloud>(&mut self, cluster: &K, cloud: &C) -> Result<(), Error> {
         loop {
             while let Some(output) = self.controller.poll_output() {
                 if let Some(input) = self.answer(cluster, cloud, output).await? {
                     self.controller.handle(self.now, input);
                 }
             }
-            let due = self.controller.poll_timeout().filter(|due| *due <= horizon_ms);
+            let due = self.controller.poll_timeout().filter(|due| *due <= HORIZON_MS);
             let Some(due) = due else { return Ok(()) };
             // A time that does not go on would be waited for without end.
             self.now.monotonic_ms = due.max(self.now.monotonic_ms.saturating_add(1));
