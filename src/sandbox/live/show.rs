@@ -50,7 +50,7 @@ impl Mapped {
             let status = pod.annotations.get(STATUS_ANNOTATION)?;
             Some((pod.key.clone(), pod.ip, serde_json::from_str(status).ok()?))
         };
-        let (pods, claims) = (model.pods().filter_map(said).collect(), model.poddnats().cloned().collect());
+        let (pods, claims) = (model.pods().filter_map(said).collect(), model.poddnats().map(shown).collect());
         Self { pods, claims, version: model.version().to_string() }
     }
 }
@@ -62,6 +62,13 @@ pub(super) fn render(mapped: &Mapped, format: Format) -> Result<String, Error> {
         Format::Yaml => Ok(format!("---\n{}", serde_saphyr::to_string(&list(mapped)?)?)),
         Format::Json => Ok(format!("{}\n", serde_json::to_string_pretty(&list(mapped)?)?)),
     }
+}
+
+/// A PodDNAT as kubectl shows it: who wrote which field is left out.
+fn shown(object: &PodDnat) -> PodDnat {
+    let mut object = object.clone();
+    object.metadata.managed_fields.clear();
+    object
 }
 
 /// One v1 List, as `kubectl get poddnats -A -o json` prints it.
