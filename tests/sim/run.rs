@@ -52,6 +52,7 @@ pub fn run(plan: Plan) -> End {
             world.wishes.want_nothing(&mut model.borrow_mut());
         }
         converge(&mut world);
+        let_ports_rest(&mut world);
         stay(&mut world);
     }
     nothing_left(&mut world);
@@ -111,6 +112,15 @@ fn rest(world: &mut World) {
         checker.violated(world, id, evidence);
     }
     world.checker = checker;
+}
+
+/// What a reservation held when it ended by itself rests first, and then goes to who waits for it.
+fn let_ports_rest(world: &mut World) {
+    let until = world.now.get() + 2 * world.plan.configuration.settings.cooldown_ms;
+    while world.now.get() < until && world.checker.violations.is_empty() {
+        world.step();
+    }
+    converge(world);
 }
 
 /// L2: in ten resyncs nothing is changed any more, neither in the cloud nor in the cluster. But where a pod waits for
