@@ -9,11 +9,11 @@
 //! | L7 | when nothing is wanted, nothing is left |
 //! | L8 | nobody waits for room while there is room for everybody before him |
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use natgw::machine::demand::WaitReason;
 use natgw::machine::event::seen::Claim;
-use natgw::machine::identity::{EntryId, Mark};
+use natgw::machine::identity::{EntryId, Mark, PodKey, TableId};
 use natgw::machine::state::{Entry, Standing, State};
 
 use crate::invariants::{Facts, tuple};
@@ -127,10 +127,16 @@ fn is_mapped_by_others(world: &World, ip: Option<std::net::Ipv4Addr>) -> bool {
     entries.any(|entry| Some(entry.spec.internal_ip) == ip && Mark::parse(&entry.spec.name).is_none())
 }
 
-/// Whether a table is probed now and then, because somebody waits for room in it.
-pub fn probes(world: &World) -> bool {
-    let full = |standing: &Standing| matches!(standing, Standing::Waiting { reason: WaitReason::TableFull, .. });
-    world.state().is_some_and(|state| state.pods().any(|(_, pod)| full(pod.standing())))
+/// Pods that wait for the entry quota of a table, with the table: it is probed now and then.
+pub fn waiting_for_quota(world: &World) -> BTreeMap<PodKey, TableId> {
+    let pods = world.state().into_iter().flat_map(State::pods);
+    let waits = pods.filter_map(|(_, pod)| match pod.standing() {
+        Standing::Waiting { reason: WaitReason::TableFull, queue: Some(table) } => {
+            Some((pod.key().clone(), table.clone()))
+        }
+        Standing::Waiting { .. } | Standing::Open | Standing::Refused(_) | Standing::Allocated(_) => None,
+    });
+    waits.collect()
 }
 
 /// Whether a reservation will end by itself: a bare pod's does, where the configuration says so and no pod of its name
