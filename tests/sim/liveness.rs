@@ -81,10 +81,13 @@ fn tables(world: &World, facts: &Facts) -> Option<(&'static str, String)> {
     let shown = model.poddnats().flat_map(|object| &object.status.entries);
     let shown: BTreeSet<EntryId> = shown.map(|entry| entry.forward_entry_id.as_str().into()).collect();
     let foreign = |entry: &&EntryId| facts.entries.get(*entry).is_some_and(|fate| fate.foreign);
-    // Where somebody else holds one port of a pod the others are there and wait with it.
+    // Where somebody else holds one port of a pod, or the table is full, the others are there and wait with it.
     let waits = |entry: &&EntryId| {
         let allocation = facts.mark(entry).map(|mark| mark.allocation);
-        world.state().zip(allocation).is_some_and(|(state, allocation)| state.waits_for_others(allocation))
+        world
+            .state()
+            .zip(allocation)
+            .is_some_and(|(state, allocation)| state.waits_for_others(allocation) || state.waits_for_room(allocation))
     };
     let ours: BTreeSet<EntryId> = there.iter().filter(|entry| !foreign(entry) && !waits(entry)).cloned().collect();
     (ours != shown).then(|| {
@@ -109,7 +112,7 @@ fn pods(world: &World) -> Vec<(&'static str, String)> {
             .poddnats()
             .find(|object| object.metadata.name == *pod.key.name && object.metadata.namespace == *pod.key.namespace);
         match known.standing() {
-            Standing::Allocated(_) if is_mapped_by_others(world, pod.ip) => {}
+            Standing::Allocated(id) if state.waits_for_room(*id) || is_mapped_by_others(world, pod.ip) => {}
             Standing::Allocated(_) if object.is_none_or(|object| object.status.entries.is_empty()) => {
                 found.push(("L1", format!("{} has an allocation that is not shown", pod.key)));
             }
@@ -129,8 +132,11 @@ fn is_mapped_by_others(world: &World, ip: Option<std::net::Ipv4Addr>) -> bool {
 
 /// Pods that wait for the entry quota of a table, with the table: it is probed now and then.
 pub fn waiting_for_quota(world: &World) -> BTreeMap<PodKey, TableId> {
-    let pods = world.state().into_iter().flat_map(State::pods);
-    let waits = pods.filter_map(|(_, pod)| match pod.standing() {
+    let Some(state) = world.state() else { return BTreeMap::new() };
+    let waits = state.pods().filter_map(|(_, pod)| match pod.standing() {
+        Standing::Allocated(id) if state.waits_for_room(*id) => {
+            Some((pod.key().clone(), state.allocation(*id)?.table().clone()))
+        }
         Standing::Waiting { reason: WaitReason::TableFull, queue: Some(table) } => {
             Some((pod.key().clone(), table.clone()))
         }

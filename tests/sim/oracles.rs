@@ -10,7 +10,7 @@ use natgw::sandbox::vpc::NewEntry;
 
 use crate::faults::Fault;
 use crate::invariants::Fate;
-use crate::plan::{Plan, configuration};
+use crate::plan::{LOSING, Plan, configuration};
 use crate::run::{converge, converge_soon};
 use crate::workload::{GOOD_PORTS, PORTS, Wish, Wishes};
 use crate::world::World;
@@ -20,23 +20,10 @@ use crate::world::World;
 const OTHER_ENDS: &[Fault] =
     &[Fault::TupleTaken, Fault::EntryRenamed, Fault::ApiRestored, Fault::ClaimMalformed, Fault::Burst];
 
-/// Faults that rightly end a mapping which is made again: who decides has lost its history, somebody harmed the entry, the
-/// claim or the road to it, or the cloud refused the entry or the table for good.
+/// Faults that rightly end a mapping which is made again, beside lost history: somebody harmed the entry, the claim or the
+/// road to it, or the cloud refused the entry or the table for good.
 const MADE_AGAIN: &[Fault] = &[
-    Fault::PowerCut,
-    Fault::CrashInAppend,
     Fault::ZeroedTail,
-    Fault::BitFlip,
-    Fault::PageZeroed,
-    Fault::SyncError,
-    Fault::VolumeOld,
-    Fault::VolumeEmpty,
-    Fault::VolumeForeign,
-    Fault::AnchorLost,
-    Fault::AnchorOld,
-    Fault::LeaseEdited,
-    Fault::LeaseDeleted,
-    Fault::ClaimEdited,
     Fault::ClaimDeleted,
     Fault::FinalizerStripped,
     Fault::TokenMismatch,
@@ -170,7 +157,7 @@ impl Setting {
         plan.without.extend_from_slice(OTHER_ENDS);
         match self {
             Self::SameEnd => {}
-            Self::MadeOnce => plan.without.extend_from_slice(MADE_AGAIN),
+            Self::MadeOnce => plan.without.extend(LOSING.iter().chain(MADE_AGAIN)),
         }
         plan
     }

@@ -36,7 +36,7 @@ pub struct Plan {
 }
 
 /// Faults after which a replica may begin without the history of those before it.
-const LOSING: [Fault; 14] = [
+pub const LOSING: [Fault; 14] = [
     Fault::PowerCut,
     Fault::CrashInAppend,
     Fault::BitFlip,
