@@ -11,7 +11,7 @@ use natgw::sandbox::vpc::NewEntry;
 use crate::faults::Fault;
 use crate::invariants::Fate;
 use crate::plan::{LOSING, Plan, configuration};
-use crate::run::{converge, converge_soon};
+use crate::run::{STEPS_MAX, converge, converge_soon, endless};
 use crate::workload::{GOOD_PORTS, PORTS, Wish, Wishes};
 use crate::world::World;
 
@@ -209,7 +209,11 @@ fn made_again(world: &World) -> Option<String> {
 fn follow(world: &mut World, wished: &[(u64, Wish)]) {
     for (at_ms, wish) in wished {
         world.not_beyond = *at_ms;
+        let until = world.steps + STEPS_MAX;
         while world.now.get() < *at_ms && world.checker.violations.is_empty() {
+            if world.steps > until {
+                return endless(world);
+            }
             world.step();
         }
         world.wish(wish.clone());

@@ -42,7 +42,7 @@ const QUIET_MS: u64 = 10 * RESYNC_MS;
 const PROBES_MAX: usize = 12;
 
 /// Steps in which all of that must be over: a world that takes more does not get on.
-const STEPS_MAX: u64 = 400_000;
+pub const STEPS_MAX: u64 = 400_000;
 
 /// Runs a plan to its end, or to its first violation.
 pub fn run(plan: Plan) -> End {
@@ -100,14 +100,18 @@ fn converge_within(world: &mut World, from_ms: u64, within_ms: u64) {
         expired_ms = if expires { now } else { expired_ms };
         let bound_ms = if expires { began_ms + RETENTION_MAX_MS } else { expired_ms } + within_ms;
         if now > bound_ms || world.steps > from + STEPS_MAX {
-            let evidence = format!("no rest {} ms after the last fault; {}", now - began_ms, world.unrest());
-            let mut checker = std::mem::take(&mut world.checker);
-            checker.violated(world, "L1", evidence);
-            world.checker = checker;
-            return;
+            return endless(world);
         }
         world.step();
     }
+}
+
+/// L1 is broken: the world does not come to rest.
+pub fn endless(world: &mut World) {
+    let evidence = format!("no rest at {} ms, calm since {}; {}", world.now.get(), world.calm_ms, world.unrest());
+    let mut checker = std::mem::take(&mut world.checker);
+    checker.violated(world, "L1", evidence);
+    world.checker = checker;
 }
 
 fn rest(world: &mut World) {
@@ -158,7 +162,12 @@ fn is_of_probe(what: &What, waiting: &BTreeMap<PodKey, TableId>) -> bool {
         What::DeleteClaim(key, _) | What::StripFinalizer(key) => waiting.contains_key(key),
         What::MarkPod(mark) => waiting.contains_key(&mark.key),
         What::Announce => !waiting.is_empty(),
-        What::Delete(_) | What::Listed(..) | What::PodsListed | What::ClaimsListed | What::WroteLease(..) => false,
+        What::Delete(_)
+        | What::Listed(..)
+        | What::PodsListed
+        | What::ClaimsListed
+        | What::WroteOver(..)
+        | What::WroteLease(..) => false,
     }
 }
 

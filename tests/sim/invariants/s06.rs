@@ -53,6 +53,7 @@ impl Invariant for OneEffect {
                 | What::StripFinalizer(_)
                 | What::MarkPod(_)
                 | What::Announce
+                | What::WroteOver(..)
                 | What::WroteLease(..) => {}
             }
         }
