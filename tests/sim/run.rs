@@ -1,14 +1,14 @@
 //! One seed from its beginning to its end: a time in which everything may go wrong, then calm, then nothing is wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use natgw::machine::identity::{PodKey, TableId};
+use natgw::machine::identity::{AllocationId, Mark, PodKey, Protocol, TableId};
 use natgw::sandbox::vpc::Incident;
 
 use crate::faults::Fault;
 use crate::invariants::Violation;
 use crate::plan::{Plan, RESYNC_MS};
-use crate::wire::What;
+use crate::wire::{Call, What};
 use crate::world::World;
 
 /// How a seed ended.
@@ -38,7 +38,7 @@ const RETENTION_MAX_MS: u64 = crate::plan::RETENTION_MS + 2 * 60 * 60_000;
 /// L1, L2: how long a converged world is watched: nothing changes any more.
 const QUIET_MS: u64 = 10 * RESYNC_MS;
 
-/// L2: creations in a table for whose room somebody waits, in that time: one a resync by a clock that is a tenth too fast.
+/// L2: probes of a table for whose room somebody waits, in that time: one a resync by a clock that is a tenth too fast.
 const PROBES_MAX: usize = 12;
 
 /// Steps in which all of that must be over: a world that takes more does not get on.
@@ -133,7 +133,7 @@ fn let_ports_rest(world: &mut World) {
 }
 
 /// L2: in ten resyncs nothing is changed any more, neither in the cloud nor in the cluster. But where a pod waits for
-/// room in a table, one creation is tried there in each resync (design.md §4), with a claim of that pod.
+/// room in a table, one pod is tried there in each resync (design.md §4), with its claim.
 pub fn stay(world: &mut World) {
     let (until, from) = (world.now.get() + QUIET_MS, world.calls.len());
     let waiting = crate::liveness::waiting_for_quota(world);
@@ -141,7 +141,7 @@ pub fn stay(world: &mut World) {
         world.step();
         let calls = &world.calls[from..];
         let odd = calls.iter().find(|call| call.what.mutates() && !is_of_probe(&call.what, &waiting));
-        let probes = |table| calls.iter().filter(|call| creates_in(&call.what, table)).count();
+        let probes = |table| probes_of(calls, table);
         let many = waiting.values().find(|table| probes(table) > PROBES_MAX);
         let evidence = odd.map(|call| format!("at rest, and yet {call:?}"));
         let evidence = evidence.or_else(|| many.map(|table| format!("{table} is probed {} times", probes(table))));
@@ -171,8 +171,17 @@ fn is_of_probe(what: &What, waiting: &BTreeMap<PodKey, TableId>) -> bool {
     }
 }
 
-fn creates_in(what: &What, table: &TableId) -> bool {
-    matches!(what, What::Create(request) if request.table == *table)
+/// How often somebody tried whether a table has room: where several entries of one pod are tried, it is one probe.
+fn probes_of(calls: &[Call], table: &TableId) -> usize {
+    let mut tried: BTreeMap<AllocationId, (usize, BTreeSet<(u16, Protocol)>)> = BTreeMap::new();
+    for call in calls {
+        let What::Create(request) = &call.what else { continue };
+        let Some(mark) = Mark::parse(&request.name).filter(|_| request.table == *table) else { continue };
+        let (times, ports) = tried.entry(mark.allocation).or_default();
+        *times += 1;
+        ports.insert((request.tuple.internal_port, request.tuple.protocol));
+    }
+    tried.values().map(|(times, ports)| times.div_ceil(ports.len())).sum()
 }
 
 /// L7: when nothing is wanted, nothing of ours is left.
