@@ -106,7 +106,7 @@ fn targets(state: &State, found: &mut Vec<Violation>) {
 
 fn bitmaps(state: &State, found: &mut Vec<Violation>) {
     for (gateway, layout) in state.gateways.iter() {
-        for eip in &layout.eips {
+        for eip in layout.eips.iter() {
             for protocol in crate::machine::identity::Protocol::ALL {
                 for port in eip.range.first..=eip.range.last {
                     let held = state.holds.contains_key(&(eip.address, protocol, port)) || !eip.range.contains(port);

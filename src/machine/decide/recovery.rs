@@ -227,7 +227,7 @@ impl State {
             }
         }
         let snat =
-            self.gateways.iter().flat_map(|(_, gateway)| &gateway.eips).any(|known| known.address == eip && known.snat);
+            self.gateways.iter().flat_map(|(_, gateway)| gateway.eips.iter()).any(|known| known.address == eip && known.snat);
         let item = |want: &Want| {
             let (generation, external) = found.get(want)?;
             Some(decided::Item {
