@@ -325,7 +325,8 @@ mod tests {
             let mut eips = Eips::new(all);
             for _ in 0..2_000 {
                 let address = Ipv4Addr::new(203, 0, 113, u8::try_from(below(u64::from(count))).expect("few") + 1);
-                let (protocol, port) = (Protocol::ALL[usize::from(below(2) == 0)], 510 + u16::try_from(below(16)).expect("few"));
+                let (protocol, port) =
+                    (Protocol::ALL[usize::from(below(2) == 0)], 510 + u16::try_from(below(16)).expect("few"));
                 if below(2) == 0 {
                     let was_free = eips.find(address).is_some_and(|eip| eip.ports(protocol).is_free(port));
                     assert_eq!(eips.take(address, protocol, port), was_free);
