@@ -235,6 +235,7 @@ impl World {
         let missing = self.deleted.remove(table).unwrap_or_default();
         if !missing.is_empty() {
             let absent = self.state.absence_matters(table, &missing, began_seq, began_ms);
+            let missing: BTreeSet<EntryId> = missing.into_iter().collect();
             let absent = absent.into_iter().filter(|(_, id)| id.as_ref().is_some_and(|id| missing.contains(id)));
             let generations: Vec<(u64, u64)> = absent.map(|(generation, _)| generation.into()).collect();
             // As many as fit a record.

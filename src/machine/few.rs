@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, btree_set};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Few<T>(Members<T>);
 
+#[expect(clippy::box_collection, reason = "it is seldom there, and its place is in every set")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Members<T> {
     #[default]

@@ -1,7 +1,7 @@
 //! Which ports are free.
 //!
-//! Per EIP and protocol one bitmap with a summary level, and one of the ports that are free in both: the lowest free port,
-//! from anywhere, is found in at most a few dozen words whatever the fill. The EIPs of a gateway are ranked by what they
+//! Per EIP and protocol one bitmap with a summary level: the lowest free port, from anywhere, is found in at most a few
+//! dozen words whatever the fill, one that is free in both protocols in as many as the range has. The EIPs of a gateway are ranked by what they
 //! have free, so that the best is found without asking each ([`Eips`]). Nothing outside the configured range is ever free,
 //! a range that ends at 65535 ends there, and port 0 does not exist.
 
@@ -115,6 +115,16 @@ impl Ports {
         self.port(word, *self.words.get(word)?)
     }
 
+    /// The lowest port that is not below `from` and free in these and in others of the same range.
+    fn lowest_in_both(&self, others: &Self, from: u16) -> Option<u16> {
+        let offset = usize::from(from.saturating_sub(self.first));
+        let (first, skip) = (offset / WORD_BITS, offset % WORD_BITS);
+        let words = self.words.iter().zip(&others.words).map(|(ours, theirs)| ours & theirs).enumerate().skip(first);
+        let mut open = words.map(|(word, bits)| (word, if word == first { bits & (u64::MAX << skip) } else { bits }));
+        let (word, bits) = open.find(|(_, bits)| *bits != 0)?;
+        self.port(word, bits)
+    }
+
     fn next_word(&self, from: usize) -> Option<usize> {
         let (block, skip) = (from / WORD_BITS, from % WORD_BITS);
         let first = self.summary.get(block).map(|bits| bits & (u64::MAX << skip));
@@ -156,8 +166,6 @@ pub struct Eip {
     pub range: Range,
     tcp: Ports,
     udp: Ports,
-    /// Free in both protocols.
-    both: Ports,
     /// Ports that it has with nothing on it.
     size: u32,
 }
@@ -168,7 +176,7 @@ impl Eip {
     pub fn new(address: Ipv4Addr, usable: bool, snat: bool, range: Range) -> Self {
         let ports = Ports::new(&range);
         let size = ports.free();
-        Self { address, usable, snat, range, tcp: ports.clone(), udp: ports.clone(), both: ports, size }
+        Self { address, usable, snat, range, tcp: ports.clone(), udp: ports, size }
     }
 
     /// The same EIP in another state.
@@ -188,16 +196,12 @@ impl Eip {
 
     /// Takes a port of a protocol. Returns whether it was free.
     pub fn take(&mut self, protocol: Protocol, port: u16) -> bool {
-        self.both.take(port);
         self.ports_mut(protocol).take(port)
     }
 
     /// Gives a port of a protocol back. The caller answers for its being in the range and not excluded.
     pub fn give(&mut self, protocol: Protocol, port: u16) {
         self.ports_mut(protocol).give(port);
-        if Protocol::ALL.into_iter().all(|protocol| self.ports(protocol).is_free(port)) {
-            self.both.give(port);
-        }
     }
 
     const fn ports_mut(&mut self, protocol: Protocol) -> &mut Ports {
@@ -210,6 +214,9 @@ impl Eip {
     /// External ports for the wants, in their order: lowest free first, one number for both protocols of one internal port.
     #[must_use]
     pub fn pick(&self, wants: &[Want]) -> Option<Vec<u16>> {
+        if let [want] = wants {
+            return self.ports(want.protocol).lowest_from(self.range.first).map(|port| vec![port]);
+        }
         let mut picked: Vec<(Want, u16)> = Vec::with_capacity(wants.len());
         // Numbers that must be free in both protocols are the scarcer ones, so they choose first.
         let both =
@@ -228,14 +235,15 @@ impl Eip {
     }
 
     fn lowest(&self, protocol: Protocol, both: bool, picked: &[(Want, u16)]) -> Option<u16> {
-        let free = if both { &self.both } else { self.ports(protocol) };
+        let free =
+            |from| if both { self.tcp.lowest_in_both(&self.udp, from) } else { self.ports(protocol).lowest_from(from) };
         let is_picked = |port| {
             let taken = |(want, other): &(Want, u16)| *other == port && (both || want.protocol == protocol);
             picked.iter().any(taken)
         };
         let mut from = self.range.first;
         loop {
-            let port = free.lowest_from(from)?;
+            let port = free(from)?;
             if !is_picked(port) {
                 return Some(port);
             }

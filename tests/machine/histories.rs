@@ -18,7 +18,7 @@ use crate::reference::{COOLDOWN_MS, FIRST, Fault, Given, LAST, Reference, Step};
 use crate::things::pod;
 
 /// Histories of a quick run, and of the fuller tier.
-const HISTORIES: u64 = 400;
+const HISTORIES: u64 = 1_000;
 const HISTORIES_IN_CI: u64 = 10_000;
 
 /// Histories in which each fault must be found.
@@ -220,7 +220,7 @@ impl Stage {
         let waits = |standing: &Standing| matches!(standing, Standing::Waiting { .. });
         let pods = self.outside.state.pods().filter(|(_, pod)| waits(pod.standing()));
         let waiting: BTreeSet<String> = pods.map(|(uid, _)| uid.to_string()).collect();
-        equal("waits", &waiting, &reference.waiting.keys().map(|pod| format!("0-{pod}")).collect())?;
+        equal("waits", &waiting, &reference.waits().into_iter().map(|pod| format!("0-{pod}")).collect())?;
         for position in 0..self.usable.len() {
             for protocol in Protocol::ALL {
                 let also = (FIRST..=LAST).filter(|port| reference.is_free((position, protocol, *port))).collect();

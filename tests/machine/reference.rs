@@ -71,7 +71,9 @@ pub struct Reference {
     resting: BTreeMap<Tuple, u64>,
     pub given: BTreeMap<u64, Given>,
     /// In order of arrival, which is that of the numbers.
-    pub waiting: BTreeMap<u64, Vec<Want>>,
+    waiting: BTreeMap<u64, Vec<Want>>,
+    /// Who asks for what could never fit.
+    refused: BTreeSet<u64>,
     /// Who was given something since this was last taken, in order.
     pub served: Vec<(u64, Given)>,
 }
@@ -86,6 +88,7 @@ impl Reference {
             resting: BTreeMap::new(),
             given: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            refused: BTreeSet::new(),
             served: Vec::new(),
         }
     }
@@ -99,16 +102,24 @@ impl Reference {
         }
     }
 
+    /// Who waits. While no EIP can be used everybody does: what could never fit is refused by the EIPs that there are.
+    pub fn waits(&self) -> BTreeSet<u64> {
+        let refused = self.refused.iter().filter(|_| !self.usable.contains(&true));
+        self.waiting.keys().chain(refused).copied().collect()
+    }
+
     /// Takes a step and serves whoever can be.
     pub fn take(&mut self, step: &Step) {
         match step {
             Step::Seen(pod, asked) => {
                 let wants = wants(asked);
                 self.waiting.remove(pod);
+                self.refused.remove(pod);
                 let of = |protocol: &Protocol| wants.iter().filter(|want| want.1 == *protocol).count();
-                // What could never fit is refused.
                 if Protocol::ALL.iter().all(|protocol| of(protocol) <= usize::from(LAST - FIRST) + 1) {
                     self.waiting.insert(*pod, wants);
+                } else {
+                    self.refused.insert(*pod);
                 }
             }
             Step::Gone(pod) => self.let_go(*pod),
@@ -125,6 +136,7 @@ impl Reference {
 
     fn let_go(&mut self, pod: u64) {
         self.waiting.remove(&pod);
+        self.refused.remove(&pod);
         self.given.remove(&pod);
         let mut left: Vec<Tuple> =
             self.owned.iter().filter(|(_, owner)| **owner == pod).map(|(tuple, _)| *tuple).collect();

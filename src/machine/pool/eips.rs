@@ -319,11 +319,11 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) % bound
         };
-        for count in 1..=9_u8 {
+        for count in [1, 2, 3, 15, 16, 17, 40] {
             let mut all: Vec<Eip> = (1..=count).map(|octet| eip(octet, 512, 520 + u16::from(octet % 3))).collect();
             all[usize::from(count) / 2].usable = count % 2 == 0;
             let mut eips = Eips::new(all);
-            for _ in 0..2_000 {
+            for _ in 0..1_000 {
                 let address = Ipv4Addr::new(203, 0, 113, u8::try_from(below(u64::from(count))).expect("few") + 1);
                 let (protocol, port) =
                     (Protocol::ALL[usize::from(below(2) == 0)], 510 + u16::try_from(below(16)).expect("few"));
