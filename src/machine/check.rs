@@ -42,6 +42,8 @@ invariants! {
         because "an intent that is missed is a mapping that never comes",
     "Digest": "the digest kept up event by event equals the one computed anew"
         because "replay is judged by it",
+    "Partial": "a table knows the allocations of which it took a part"
+        because "they go before who waits for its room",
     "Committed": "a table's count of entries equals what is there"
         because "whole pods wait by it",
     "Indexed": "what is found by address, vSwitch or name is what is there"
@@ -218,6 +220,12 @@ fn committed(state: &State, found: &mut Vec<Violation>) {
         *expected.entry(allocation.table.clone()).or_default() += u32::try_from(there).unwrap_or(u32::MAX);
     }
     for (id, table) in state.tables.iter() {
+        let parts = state.allocations.iter().filter(|(_, known)| known.table == *id && known.is_partial());
+        let parts: BTreeSet<AllocationId> = parts.map(|(known, _)| *known).collect();
+        if table.partial != parts {
+            let evidence = format!("{id} took a part of {:?}, it is {parts:?}", table.partial);
+            found.push(Violation { invariant: "Partial", evidence });
+        }
         let strays = table.entries.iter().filter(|(_, listed)| matches!(listed, Listed::Stray(_))).count();
         let expected = expected.get(id).copied().unwrap_or(0).saturating_add(u32::try_from(strays).unwrap_or(u32::MAX));
         if table.committed != expected {

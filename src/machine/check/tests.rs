@@ -131,6 +131,10 @@ const MUTANTS: &[Mutant] = &[
         let id = first(state);
         state.allocations.get_mut(&id).unwrap().items[0].entry = Entry::Gone;
     }),
+    ("Partial", |state| {
+        let id = first(state);
+        assert!(table(state).partial.insert(id));
+    }),
     ("Committed", |state| table(state).committed += 1),
     ("Indexed", |state| {
         let ip = state.allocations.get(&first(state)).unwrap().ip;
