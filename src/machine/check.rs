@@ -1,29 +1,61 @@
-//! What must hold after every event, as data.
-//!
-//! | invariant | sentence | why |
-//! | --- | --- | --- |
-//! | `OneOwner` | no two allocations hold one external tuple, and each holds its own | two pods behind one port is the worst that can happen |
-//! | `OneTarget` | no two live allocations send to one internal address | the cloud refuses it, and it means that a pod's traffic reaches another |
-//! | `OneName` | a name has one allocation, and it is the one found by name | a PodDNAT is named as its pod |
-//! | `InRange` | every given port is in the range that was configured when it was given, and port 0 never | the security group was opened for the range |
-//! | `NotFree` | a held port is not free in the bitmaps, a port that nobody holds is | a port given twice, or leaked |
-//! | `Ordered` | who waits stands in one queue, at its arrival | first come, first served |
-//! | `Agenda` | the agenda kept up event by event equals the one computed anew | an intent that is missed is a mapping that never comes |
-//! | `Digest` | the digest kept up event by event equals the one computed anew | replay is judged by it |
-//! | `Partial` | a table knows the allocations of which it took a part | they go before who waits for its room |
-//! | `Committed` | a table's count of entries equals what is there | whole pods wait by it |
+//! What must hold after every event, as data: [`INVARIANTS`]. Each has a mutant in the tests that it catches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::machine::event::Event;
 use crate::machine::identity::AllocationId;
-use crate::machine::state::{Entry, Listed, Phase, Standing, State};
+use crate::machine::state::{Entry, Listed, Phase, Standing, State, Timer};
+
+/// Something that must hold after every event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invariant {
+    /// By this name it is told that it does not hold.
+    pub name: &'static str,
+    /// What holds.
+    pub sentence: &'static str,
+    /// Why it matters.
+    pub why: &'static str,
+}
+
+macro_rules! invariants {
+    ($($name:literal: $sentence:literal because $why:literal,)*) => {
+        /// All of them.
+        pub const INVARIANTS: &[Invariant] = &[$(Invariant { name: $name, sentence: $sentence, why: $why },)*];
+    };
+}
+
+invariants! {
+    "OneOwner": "no two allocations hold one external tuple, and each holds its own"
+        because "two pods behind one port is the worst that can happen",
+    "OneTarget": "no two live allocations send to one internal address and port"
+        because "the cloud refuses it, and it means that a pod's traffic reaches another",
+    "OneName": "a name has one allocation, and it is the one found by name; a generation likewise"
+        because "a PodDNAT is named as its pod, an entry by its generation",
+    "InRange": "a port that is given is in the range configured for its EIP, and port 0 never"
+        because "the security group was opened for the range",
+    "NotFree": "a held port is not free in the bitmaps, a port in range that nobody holds is"
+        because "a port given twice, or leaked",
+    "Ordered": "who waits for a table's room stands in its queue, at its arrival, and nobody else does"
+        because "first come, first served",
+    "Agenda": "the agenda kept up event by event equals the one computed anew"
+        because "an intent that is missed is a mapping that never comes",
+    "Digest": "the digest kept up event by event equals the one computed anew"
+        because "replay is judged by it",
+    "Partial": "a table knows the allocations of which it took a part"
+        because "they go before who waits for its room",
+    "Committed": "a table's count of entries equals what is there"
+        because "whole pods wait by it",
+    "Indexed": "what is found by address, vSwitch or name is what is there"
+        because "who is not found is not woken, and what is not taken out is a leak",
+    "Timed": "a timer is that of its subject, and a subject that waits for a moment has one"
+        because "a rest without a timer is a port that never comes back",
+}
 
 /// A broken invariant with its evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The invariant's name in the table above.
+    /// The invariant's name in [`INVARIANTS`].
     pub invariant: &'static str,
     /// What was found.
     pub evidence: String,
@@ -47,6 +79,8 @@ pub fn all(state: &State) -> Vec<Violation> {
     queues(state, &mut found);
     derived(state, &mut found);
     committed(state, &mut found);
+    indexed(state, &mut found);
+    timed(state, &mut found);
     found
 }
 
@@ -66,7 +100,27 @@ pub fn touched(state: &State, event: &Event) -> Vec<Violation> {
         Event::FixedMoved(body) => vec![body.from],
         _ => Vec::new(),
     };
-    ids.into_iter().flat_map(|id| allocation(state, AllocationId::from(id))).collect()
+    let of_allocations = ids.into_iter().flat_map(|id| allocation(state, AllocationId::from(id)));
+    of_allocations.chain(outside_the_range(state, event)).collect()
+}
+
+/// What was chosen just now is in the range of its EIP. What was read from a claim may have been given before the range
+/// changed.
+fn outside_the_range(state: &State, event: &Event) -> Vec<Violation> {
+    let (id, items) = match event {
+        Event::Allocated(body) => (body.allocation, body.items.as_slice()),
+        Event::ItemMoved(body) => (body.allocation, std::slice::from_ref(&body.item)),
+        Event::ItemsChanged(body) => (body.allocation, body.added.as_slice()),
+        _ => return Vec::new(),
+    };
+    let Some(allocation) = state.allocations.get(&id.into()) else { return Vec::new() };
+    let eip = state.gateways.get(&allocation.gateway).and_then(|gateway| gateway.eips.find(allocation.eip));
+    let outside = items.iter().filter(|item| eip.is_none_or(|eip| !eip.range.contains(item.external)));
+    let told = outside.map(|item| {
+        let evidence = format!("{} was given {}:{}", allocation.key, allocation.eip, item.external);
+        Violation { invariant: "InRange", evidence }
+    });
+    told.collect()
 }
 
 fn allocation(state: &State, id: AllocationId) -> Vec<Violation> {
@@ -107,7 +161,7 @@ fn targets(state: &State, found: &mut Vec<Violation>) {
 
 fn bitmaps(state: &State, found: &mut Vec<Violation>) {
     for (gateway, layout) in state.gateways.iter() {
-        for eip in &layout.eips {
+        for eip in layout.eips.iter() {
             for protocol in crate::machine::identity::Protocol::ALL {
                 for port in eip.range.first..=eip.range.last {
                     let held = state.holds.contains_key(&(eip.address, protocol, port)) || !eip.range.contains(port);
@@ -135,6 +189,12 @@ fn queues(state: &State, found: &mut Vec<Violation>) {
                 let evidence = format!("pod {uid} stands at {arrival} in the queue of {table}, and does not know it");
                 found.push(Violation { invariant: "Ordered", evidence });
             }
+        }
+    }
+    for (uid, pod) in state.pods.iter() {
+        if matches!(pod.standing, Standing::Waiting { queue: Some(_), .. }) && !queued.contains(uid) {
+            let evidence = format!("pod {uid} waits for room and stands in no queue");
+            found.push(Violation { invariant: "Ordered", evidence });
         }
     }
 }
@@ -174,3 +234,69 @@ fn committed(state: &State, found: &mut Vec<Violation>) {
         }
     }
 }
+
+fn indexed(state: &State, found: &mut Vec<Violation>) {
+    let mut expect = |what: &str, holds: bool| {
+        if !holds {
+            found.push(Violation { invariant: "Indexed", evidence: what.to_owned() });
+        }
+    };
+    for (id, allocation) in state.allocations.iter() {
+        let on = state.by_ip.get(&allocation.ip).is_some_and(|others| others.iter().any(|other| other == id));
+        expect(&format!("allocation {id} is not found on {}", allocation.ip), on);
+        let within = state.by_vswitch.get(&allocation.place.vswitch).is_some_and(|others| others.contains(id));
+        expect(&format!("allocation {id} is not found in {}", allocation.place.vswitch), within);
+    }
+    for (uid, pod) in state.pods.iter() {
+        let named = state.pods_by_name.get(&pod.key).is_some_and(|others| others.iter().any(|other| other == uid));
+        expect(&format!("pod {uid} is not found as {}", pod.key), named);
+        let on = |ip| state.pods_by_ip.get(&ip).is_some_and(|others| others.iter().any(|other| other == uid));
+        expect(&format!("pod {uid} is not found on {:?}", pod.ip), pod.ip.is_none_or(on));
+    }
+    // All are found; as many as are there means that nobody else is.
+    let allocations = state.allocations.len();
+    let names = state.allocations.iter().filter(|(_, allocation)| !allocation.is_succeeded()).count();
+    let generations: usize = state.allocations.iter().map(|(_, allocation)| allocation.items.len()).sum();
+    let addressed = state.pods.iter().filter(|(_, pod)| pod.ip.is_some()).count();
+    let count = |sizes: &mut dyn Iterator<Item = usize>| sizes.sum::<usize>();
+    for (what, indexed, there) in [
+        ("allocations on addresses", count(&mut state.by_ip.iter().map(|(_, ids)| ids.iter().count())), allocations),
+        ("allocations in vSwitches", count(&mut state.by_vswitch.iter().map(|(_, ids)| ids.len())), allocations),
+        ("names of allocations", state.by_name.len(), names),
+        ("generations", state.by_generation.len(), generations),
+        ("names of pods", count(&mut state.pods_by_name.iter().map(|(_, uids)| uids.iter().count())), state.pods.len()),
+        ("pods on addresses", count(&mut state.pods_by_ip.iter().map(|(_, uids)| uids.iter().count())), addressed),
+    ] {
+        expect(&format!("{indexed} {what} are indexed, {there} are there"), indexed == there);
+    }
+    let located = state.addresses.iter().all(|(ip, _)| state.pods_by_ip.contains_key(ip));
+    expect("it is known where an address is that no pod has", located);
+    let ids = [&state.unsettled, &state.lacking, &state.reserved, &state.homeless];
+    let known = ids.into_iter().flatten().all(|id| state.allocations.contains_key(id));
+    expect("an allocation is noted that is not there", known);
+    let known = state.marking.iter().chain(&state.undecided).all(|uid| state.pods.contains_key(uid));
+    expect("a pod is noted that is not there", known);
+}
+
+fn timed(state: &State, found: &mut Vec<Violation>) {
+    let due_of = |timer: &Timer| match timer {
+        Timer::Cooldown(eip, protocol, port) => state.holds.get(&(*eip, *protocol, *port))?.resting_ms,
+        Timer::Grace(uid) => state.pods.get(uid)?.grace_ends_ms,
+        Timer::Retry(id) => state.allocations.get(id)?.retry_ms,
+        Timer::Probe(id) => state.tables.get(id)?.probe_ms,
+        Timer::Retention(id) => state.allocations.get(id)?.retention_ms,
+        Timer::Rest(id) => state.tables.get(id)?.rests_ms,
+    };
+    let wrong = state.timers.iter().filter(|(due, timer)| due_of(timer) != Some(*due));
+    found.extend(wrong.map(|(due, timer)| Violation { invariant: "Timed", evidence: format!("{timer:?} at {due}") }));
+    for ((eip, protocol, port), hold) in state.holds.iter() {
+        let timer = |due| state.timers.contains(&(due, Timer::Cooldown(*eip, *protocol, *port)));
+        if hold.resting_ms.is_some_and(|due| !timer(due)) {
+            let evidence = format!("{eip}:{port}/{protocol} rests without end");
+            found.push(Violation { invariant: "Timed", evidence });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -24,4 +24,5 @@ pub mod decide;
 
 pub mod check;
 
+pub mod few;
 pub mod probe;

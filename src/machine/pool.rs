@@ -1,13 +1,18 @@
 //! Which ports are free.
 //!
 //! Per EIP and protocol one bitmap with a summary level: the lowest free port, from anywhere, is found in at most a few
-//! dozen words whatever the fill. Nothing outside the configured range is ever free, a range that ends at 65535 ends
-//! there, and port 0 does not exist.
+//! dozen words whatever the fill, one that is free in both protocols in as many as the range has. The EIPs of a gateway are ranked by what they
+//! have free, so that the best is found without asking each ([`Eips`]). Nothing outside the configured range is ever free,
+//! a range that ends at 65535 ends there, and port 0 does not exist.
+
+mod eips;
 
 use std::net::Ipv4Addr;
 
 use crate::machine::demand::Want;
 use crate::machine::identity::Protocol;
+
+pub use eips::{Choice, Eips, PassedOver};
 
 /// An inclusive range of ports without the excluded ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +115,16 @@ impl Ports {
         self.port(word, *self.words.get(word)?)
     }
 
+    /// The lowest port that is not below `from` and free in these and in others of the same range.
+    fn lowest_in_both(&self, others: &Self, from: u16) -> Option<u16> {
+        let offset = usize::from(from.saturating_sub(self.first));
+        let (first, skip) = (offset / WORD_BITS, offset % WORD_BITS);
+        let words = self.words.iter().zip(&others.words).map(|(ours, theirs)| ours & theirs).enumerate().skip(first);
+        let mut open = words.map(|(word, bits)| (word, if word == first { bits & (u64::MAX << skip) } else { bits }));
+        let (word, bits) = open.find(|(_, bits)| *bits != 0)?;
+        self.port(word, bits)
+    }
+
     fn next_word(&self, from: usize) -> Option<usize> {
         let (block, skip) = (from / WORD_BITS, from % WORD_BITS);
         let first = self.summary.get(block).map(|bits| bits & (u64::MAX << skip));
@@ -151,6 +166,8 @@ pub struct Eip {
     pub range: Range,
     tcp: Ports,
     udp: Ports,
+    /// Ports that it has with nothing on it.
+    size: u32,
 }
 
 impl Eip {
@@ -158,7 +175,8 @@ impl Eip {
     #[must_use]
     pub fn new(address: Ipv4Addr, usable: bool, snat: bool, range: Range) -> Self {
         let ports = Ports::new(&range);
-        Self { address, usable, snat, range, tcp: ports.clone(), udp: ports }
+        let size = ports.free();
+        Self { address, usable, snat, range, tcp: ports.clone(), udp: ports, size }
     }
 
     /// The same EIP in another state.
@@ -176,24 +194,29 @@ impl Eip {
         }
     }
 
-    /// The free ports of a protocol, to change.
-    pub const fn ports_mut(&mut self, protocol: Protocol) -> &mut Ports {
+    /// Takes a port of a protocol. Returns whether it was free.
+    pub fn take(&mut self, protocol: Protocol, port: u16) -> bool {
+        self.ports_mut(protocol).take(port)
+    }
+
+    /// Gives a port of a protocol back. The caller answers for its being in the range and not excluded.
+    pub fn give(&mut self, protocol: Protocol, port: u16) {
+        self.ports_mut(protocol).give(port);
+    }
+
+    const fn ports_mut(&mut self, protocol: Protocol) -> &mut Ports {
         match protocol {
             Protocol::Tcp => &mut self.tcp,
             Protocol::Udp => &mut self.udp,
         }
     }
 
-    /// Free ports of the scarcer of the protocols that are wanted.
-    fn free(&self, wants: &[Want]) -> u32 {
-        let wanted = |protocol| wants.iter().any(|want| want.protocol == protocol);
-        let free = Protocol::ALL.into_iter().filter(|p| wanted(*p)).map(|p| self.ports(p).free());
-        free.min().unwrap_or(0)
-    }
-
     /// External ports for the wants, in their order: lowest free first, one number for both protocols of one internal port.
     #[must_use]
     pub fn pick(&self, wants: &[Want]) -> Option<Vec<u16>> {
+        if let [want] = wants {
+            return self.ports(want.protocol).lowest_from(self.range.first).map(|port| vec![port]);
+        }
         let mut picked: Vec<(Want, u16)> = Vec::with_capacity(wants.len());
         // Numbers that must be free in both protocols are the scarcer ones, so they choose first.
         let both =
@@ -212,12 +235,16 @@ impl Eip {
     }
 
     fn lowest(&self, protocol: Protocol, both: bool, picked: &[(Want, u16)]) -> Option<u16> {
+        let free =
+            |from| if both { self.tcp.lowest_in_both(&self.udp, from) } else { self.ports(protocol).lowest_from(from) };
+        let is_picked = |port| {
+            let taken = |(want, other): &(Want, u16)| *other == port && (both || want.protocol == protocol);
+            picked.iter().any(taken)
+        };
         let mut from = self.range.first;
         loop {
-            let port = self.ports(protocol).lowest_from(from)?;
-            let taken = |protocol| picked.iter().any(|(want, other)| *other == port && want.protocol == protocol);
-            let fits = |protocol| self.ports(protocol).is_free(port) && !taken(protocol);
-            if if both { Protocol::ALL.into_iter().all(fits) } else { fits(protocol) } {
+            let port = free(from)?;
+            if !is_picked(port) {
                 return Some(port);
             }
             from = port.checked_add(1)?;
@@ -225,71 +252,12 @@ impl Eip {
     }
 }
 
-/// Why an EIP was not chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PassedOver {
-    /// Not usable.
-    NotUsable = 1,
-    /// Usable, with fewer free ports than the chosen one.
-    FewerFree = 2,
-    /// Usable, but the wants do not fit.
-    NoRoom = 3,
-    /// Usable and as free as the chosen one, but configured later.
-    ConfiguredLater = 4,
-}
-
-/// The EIP and ports chosen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
-    /// The EIP.
-    pub eip: Ipv4Addr,
-    /// SNAT uses it too.
-    pub snat: bool,
-    /// External ports in the order of the wants.
-    pub ports: Vec<u16>,
-    /// The EIPs that were passed over and why, in configured order.
-    pub passed_over: Vec<(Ipv4Addr, PassedOver)>,
-}
-
-/// Chooses the EIP with most free ports (ties: configured order) and its lowest free ports.
-///
-/// An EIP on which the wants do not fit for being fragmented gives way to the next.
-#[must_use]
-pub fn choose(eips: &[Eip], wants: &[Want]) -> Option<Choice> {
-    let mut order: Vec<(u32, usize, &Eip)> = eips
-        .iter()
-        .enumerate()
-        .filter(|(_, eip)| eip.usable)
-        .map(|(position, eip)| (eip.free(wants), position, eip))
-        .collect();
-    order.sort_by_key(|(free, position, _)| (std::cmp::Reverse(*free), *position));
-    let mut no_room = Vec::new();
-    for (free, _, eip) in order {
-        let Some(ports) = eip.pick(wants) else {
-            no_room.push(eip.address);
-            continue;
-        };
-        let why = |other: &Eip| match (other.usable, no_room.contains(&other.address)) {
-            (false, _) => PassedOver::NotUsable,
-            (true, true) => PassedOver::NoRoom,
-            (true, false) if other.free(wants) == free => PassedOver::ConfiguredLater,
-            (true, false) => PassedOver::FewerFree,
-        };
-        let others = eips.iter().filter(|other| other.address != eip.address);
-        let passed_over = others.map(|other| (other.address, why(other))).collect();
-        return Some(Choice { eip: eip.address, snat: eip.snat, ports, passed_over });
-    }
-    None
-}
-
 /// Whether the wants would fit an EIP with nothing on it. The larger protocol decides: both may use one number.
 #[must_use]
 pub fn could_fit(eips: &[Eip], wants: &[Want]) -> bool {
     let count = |protocol| wants.iter().filter(|want| want.protocol == protocol).count();
     let needed = Protocol::ALL.into_iter().map(count).max().unwrap_or(0);
-    let size =
-        |eip: &Eip| (eip.range.first..=eip.range.last).filter(|port| eip.range.contains(*port)).take(needed).count();
-    eips.iter().any(|eip| size(eip) >= needed)
+    eips.iter().any(|eip| eip.size as usize >= needed)
 }
 
 #[cfg(test)]
@@ -344,29 +312,9 @@ mod tests {
     #[test]
     fn both_protocols_of_a_port_share_a_number() {
         let mut one = eip(1, 512, 520);
-        assert!(one.ports_mut(Udp).take(512));
+        assert!(one.take(Udp, 512));
         let wants = [want(80, Tcp), want(53, Tcp), want(53, Udp), want(54, Udp)];
         assert_eq!(one.pick(&wants), Some(vec![512, 513, 513, 514]));
-    }
-
-    #[test]
-    fn most_free_first_then_configured_order_then_the_next_that_fits() {
-        let (mut first, second) = (eip(1, 512, 515), eip(2, 512, 515));
-        let both = [first.clone(), second.clone()];
-        assert_eq!(choose(&both, &[want(80, Tcp)]).map(|c| c.eip), Some(first.address));
-        assert!(first.ports_mut(Tcp).take(512));
-        let choice = choose(&[first.clone(), second.clone()], &[want(80, Tcp)]).expect("room");
-        assert_eq!((choice.eip, choice.ports), (second.address, vec![512]));
-        assert_eq!(choice.passed_over, [(first.address, PassedOver::FewerFree)]);
-        // The fuller EIP has no number that is free in both protocols; the other has.
-        let mut split = eip(3, 512, 515);
-        for port in [512, 513] {
-            assert!(split.ports_mut(Tcp).take(port) && split.ports_mut(Udp).take(port + 2));
-        }
-        let mut small = eip(4, 512, 513);
-        assert!(small.ports_mut(Tcp).take(512));
-        let choice = choose(&[split.clone(), small], &[want(53, Tcp), want(53, Udp)]).expect("room");
-        assert_eq!((choice.ports, choice.passed_over), (vec![513, 513], vec![(split.address, PassedOver::NoRoom)]));
     }
 
     #[test]

@@ -6,22 +6,74 @@
 use std::borrow::Borrow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::ops::RangeBounds;
 
 /// A `BTreeMap` that counts each look-up and each entry that an iteration yields.
+///
+/// With `Box<V>` as `S` the tree holds pointers: its nodes, of which nearly half are room to grow, stay small.
 #[derive(Clone, Debug)]
-pub struct Map<K, V> {
-    inner: BTreeMap<K, V>,
+pub struct Map<K, V, S = V> {
+    inner: BTreeMap<K, S>,
     touched: Cell<u64>,
+    values: PhantomData<V>,
 }
 
-impl<K, V> Default for Map<K, V> {
-    fn default() -> Self {
-        Self { inner: BTreeMap::new(), touched: Cell::new(0) }
+/// How a value is held in the tree.
+pub trait Held<V> {
+    /// Holds it.
+    fn hold(value: V) -> Self;
+    /// The value.
+    fn value(&self) -> &V;
+    /// The value, to change.
+    fn value_mut(&mut self) -> &mut V;
+    /// Lets it go.
+    fn release(self) -> V;
+}
+
+impl<V> Held<V> for V {
+    fn hold(value: V) -> Self {
+        value
+    }
+
+    fn value(&self) -> &V {
+        self
+    }
+
+    fn value_mut(&mut self) -> &mut V {
+        self
+    }
+
+    fn release(self) -> V {
+        self
     }
 }
 
-impl<K: Ord, V> Map<K, V> {
+impl<V> Held<V> for Box<V> {
+    fn hold(value: V) -> Self {
+        Self::new(value)
+    }
+
+    fn value(&self) -> &V {
+        self
+    }
+
+    fn value_mut(&mut self) -> &mut V {
+        self
+    }
+
+    fn release(self) -> V {
+        *self
+    }
+}
+
+impl<K, V, S> Default for Map<K, V, S> {
+    fn default() -> Self {
+        Self { inner: BTreeMap::new(), touched: Cell::new(0), values: PhantomData }
+    }
+}
+
+impl<K: Ord, V, S: Held<V>> Map<K, V, S> {
     /// Look-ups and entries iterated so far.
     #[must_use]
     pub fn touched(&self) -> u64 {
@@ -46,7 +98,7 @@ impl<K: Ord, V> Map<K, V> {
         K: Borrow<Q>,
     {
         self.count();
-        self.inner.get(key)
+        self.inner.get(key).map(S::value)
     }
 
     /// The value of a key, to change.
@@ -55,7 +107,7 @@ impl<K: Ord, V> Map<K, V> {
         K: Borrow<Q>,
     {
         self.count();
-        self.inner.get_mut(key)
+        self.inner.get_mut(key).map(S::value_mut)
     }
 
     /// Whether the key has a value.
@@ -69,7 +121,7 @@ impl<K: Ord, V> Map<K, V> {
     /// Sets a value and returns the one before.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         self.count();
-        self.inner.insert(key, value)
+        self.inner.insert(key, S::hold(value)).map(S::release)
     }
 
     /// Takes a value out.
@@ -78,7 +130,7 @@ impl<K: Ord, V> Map<K, V> {
         K: Borrow<Q>,
     {
         self.count();
-        self.inner.remove(key)
+        self.inner.remove(key).map(S::release)
     }
 
     /// The value of a key, made first where there is none.
@@ -87,23 +139,23 @@ impl<K: Ord, V> Map<K, V> {
         V: Default,
     {
         self.count();
-        self.inner.entry(key).or_default()
+        self.inner.entry(key).or_insert_with(|| S::hold(V::default())).value_mut()
     }
 
     /// The first entry in order of key.
     pub fn first(&self) -> Option<(&K, &V)> {
         self.count();
-        self.inner.first_key_value()
+        self.inner.first_key_value().map(|(key, held)| (key, held.value()))
     }
 
     /// All entries in order of key; each one yielded is counted.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
-        self.inner.iter().inspect(|_| self.count())
+        self.scan().inspect(|_| self.count())
     }
 
     /// All entries in order of key, uncounted: for comparison with a listing, whose size is the cost of the comparison.
     pub fn scan(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
-        self.inner.iter()
+        self.inner.iter().map(|(key, held)| (key, held.value()))
     }
 
     /// The value of a key, uncounted: for the same.
@@ -111,18 +163,18 @@ impl<K: Ord, V> Map<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.inner.get(key)
+        self.inner.get(key).map(S::value)
     }
 
     /// All values in order of key, to change; each one is counted beforehand.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.touched.set(self.touched.get().saturating_add(self.inner.len() as u64));
-        self.inner.values_mut()
+        self.inner.values_mut().map(S::value_mut)
     }
 
     /// The entries of a range in order of key; each one yielded is counted.
     pub fn range<R: RangeBounds<K>>(&self, range: R) -> impl DoubleEndedIterator<Item = (&K, &V)> {
-        self.inner.range(range).inspect(|_| self.count())
+        self.inner.range(range).inspect(|_| self.count()).map(|(key, held)| (key, held.value()))
     }
 
     fn count(&self) {

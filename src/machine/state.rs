@@ -26,6 +26,7 @@ mod wants;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use crate::machine::few::Few;
 use crate::machine::identity::{
     AllocationId, EntryId, GatewayId, Generation, PodKey, PodUid, Protocol, Stamp, TableId, VSwitchId,
 };
@@ -64,9 +65,9 @@ pub struct State {
     pub(crate) allocations_decided: u64,
     pub(crate) generations_decided: u64,
 
-    pub(crate) pods: Map<PodUid, Pod>,
-    pub(crate) pods_by_name: Map<PodKey, BTreeSet<PodUid>>,
-    pub(crate) pods_by_ip: Map<Ipv4Addr, BTreeSet<PodUid>>,
+    pub(crate) pods: Map<PodUid, Pod, Box<Pod>>,
+    pub(crate) pods_by_name: Map<PodKey, Few<PodUid>>,
+    pub(crate) pods_by_ip: Map<Ipv4Addr, Few<PodUid>>,
     pub(crate) addresses: Map<Ipv4Addr, Address>,
     pub(crate) routes: Map<VSwitchId, Vec<GatewayId>>,
     pub(crate) gateways: Map<GatewayId, Gateway>,
@@ -75,9 +76,9 @@ pub struct State {
     pub(crate) gateway_by_eip: Map<Ipv4Addr, GatewayId>,
     pub(crate) tables: Map<TableId, Table>,
 
-    pub(crate) allocations: Map<AllocationId, Allocation>,
+    pub(crate) allocations: Map<AllocationId, Allocation, Box<Allocation>>,
     pub(crate) by_name: Map<PodKey, AllocationId>,
-    pub(crate) by_ip: Map<Ipv4Addr, BTreeSet<AllocationId>>,
+    pub(crate) by_ip: Map<Ipv4Addr, Few<AllocationId>>,
     pub(crate) by_generation: Map<Generation, AllocationId>,
     pub(crate) unsettled: BTreeSet<AllocationId>,
     /// Pods on which a note is to be written.

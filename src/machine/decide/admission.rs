@@ -6,7 +6,7 @@ use crate::machine::decide::{refusal, wait};
 use crate::machine::demand::{Demand, RefusalReason, WaitReason, Want};
 use crate::machine::event::{Event, decided};
 use crate::machine::identity::{GatewayId, PodKey, PodUid, TableId};
-use crate::machine::pool::{self, Choice, Eip};
+use crate::machine::pool::{self, Choice, Eips};
 use crate::machine::state::{Address, Gateway, Place, Pod, PortBreak, Standing, State, Table};
 
 /// PortBreak concerns ports above this one (aliyun-api.md §2).
@@ -133,10 +133,7 @@ impl State {
             return Err(NoGateway::NotRead);
         }
         let protocol = wants.first().map(|want| want.protocol);
-        let room = |gateway: &Gateway| {
-            let free = |eip: &Eip| protocol.map_or(0, |protocol| eip.ports(protocol).free());
-            gateway.eips.iter().filter(|eip| eip.usable).map(free).max().unwrap_or(0)
-        };
+        let room = |gateway: &Gateway| protocol.map_or(0, |protocol| gateway.eips.most_free(protocol));
         let near = |gateway: &Gateway| gateway.zone.as_ref() == Some(&place.zone);
         let usable = read.into_iter().filter(|(_, gateway)| gateway.eips.iter().any(|eip| eip.usable));
         usable
@@ -144,14 +141,14 @@ impl State {
             .ok_or(NoGateway::NoUsableEip)
     }
 
-    pub(super) fn admit(&self, table: &Table, eips: &[Eip], wants: &[Want]) -> Result<Choice, WaitReason> {
+    pub(super) fn admit<'a>(&self, table: &Table, eips: &'a Eips, wants: &[Want]) -> Result<Choice<'a>, WaitReason> {
         if self.is_full(table, wants.len()) {
             return Err(WaitReason::TableFull);
         }
         if table.rests_ms.is_some() {
             return Err(WaitReason::NoFreePorts);
         }
-        pool::choose(eips, wants).ok_or(WaitReason::NoFreePorts)
+        eips.choose(wants).ok_or(WaitReason::NoFreePorts)
     }
 
     /// Whether a table takes no more entries, as far as that is known. One pod may try whether that still holds: the one
@@ -166,7 +163,7 @@ impl State {
         &self,
         target: &Target<'_>,
         (gateway, table): (&GatewayId, &TableId),
-        choice: &Choice,
+        choice: &Choice<'_>,
     ) -> decided::Allocated {
         let Target { uid, key, ip, place, wants, fixed } = *target;
         let item = |(position, (want, external)): (usize, (&Want, u16))| decided::Item {
@@ -174,7 +171,7 @@ impl State {
             external,
             protocol: want.protocol.number(),
             generation: self.next_generation(position),
-            port_break: self.port_break(choice.snat, external),
+            port_break: self.port_break(choice.eip().snat, external),
         };
         decided::Allocated {
             pod: uid.as_str().to_owned(),
@@ -183,14 +180,14 @@ impl State {
             allocation: self.next_allocation().into(),
             gateway: gateway.as_str().to_owned(),
             table: table.as_str().to_owned(),
-            eip: choice.eip,
+            eip: choice.eip().address,
             ip,
             eni: place.eni.as_str().to_owned(),
             vswitch: place.vswitch.as_str().to_owned(),
             zone: place.zone.as_str().to_owned(),
             fixed,
-            items: wants.iter().zip(choice.ports.iter().copied()).enumerate().map(item).collect(),
-            passed_over: choice.passed_over.iter().take(PASSED_OVER_MAX).map(|(eip, why)| (*eip, *why as u8)).collect(),
+            items: wants.iter().zip(choice.ports().iter().copied()).enumerate().map(item).collect(),
+            passed_over: choice.passed_over().take(PASSED_OVER_MAX).map(|(eip, why)| (eip, why as u8)).collect(),
         }
     }
 

@@ -226,8 +226,11 @@ impl State {
                 found.insert(want, (other.generation, external));
             }
         }
-        let snat =
-            self.gateways.iter().flat_map(|(_, gateway)| &gateway.eips).any(|known| known.address == eip && known.snat);
+        let snat = self
+            .gateways
+            .iter()
+            .flat_map(|(_, gateway)| gateway.eips.iter())
+            .any(|known| known.address == eip && known.snat);
         let item = |want: &Want| {
             let (generation, external) = found.get(want)?;
             Some(decided::Item {

@@ -4,7 +4,6 @@ use crate::machine::decide::admission::is_first;
 use crate::machine::demand::{Demand, ReleaseReason, Want};
 use crate::machine::event::{Event, decided};
 use crate::machine::identity::{AllocationId, Protocol};
-use crate::machine::pool;
 use crate::machine::state::{Address, Allocation, Entry, Item, Place, Pod, RefusedClass, State, Table};
 
 /// Why entries are created anew, as numbers of [`decided::Regenerated`].
@@ -156,7 +155,7 @@ impl State {
     /// New ports of a live pod, on its own EIP; `None` while there is no room.
     fn added(&self, allocation: &Allocation, missing: &[Want]) -> Option<Vec<decided::Item>> {
         let eips = &self.gateways.get(&allocation.gateway)?.eips;
-        let eip = eips.iter().find(|eip| eip.address == allocation.eip && eip.usable)?;
+        let eip = eips.find(allocation.eip).filter(|eip| eip.usable)?;
         let table = self.tables.get(&allocation.table)?;
         let needed = u32::try_from(missing.len()).unwrap_or(u32::MAX);
         if table.limit.is_some_and(|limit| table.committed.saturating_add(needed) > limit) || table.rests_ms.is_some() {
@@ -194,17 +193,14 @@ impl State {
 
     fn moved(&self, id: AllocationId, allocation: &Allocation, item: &Item) -> Option<Event> {
         let eips = &self.gateways.get(&allocation.gateway)?.eips;
-        let choice = pool::choose(
-            eips.iter().filter(|eip| eip.address == allocation.eip).cloned().collect::<Vec<_>>().as_slice(),
-            &[item.want],
-        )?;
-        let external = choice.ports.first().copied()?;
+        let eip = eips.find(allocation.eip).filter(|eip| eip.usable)?;
+        let external = eip.pick(&[item.want])?.first().copied()?;
         let moved = decided::Item {
             internal: item.want.internal,
             external,
             protocol: item.want.protocol.number(),
             generation: self.next_generation(0),
-            port_break: self.port_break(choice.snat, external),
+            port_break: self.port_break(eip.snat, external),
         };
         Some(Event::ItemMoved(decided::ItemMoved { allocation: id.into(), item: moved, from: item.external }))
     }

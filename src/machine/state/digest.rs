@@ -56,14 +56,49 @@ impl Digest {
     }
 }
 
+/// The bytes of a projection on their way to the hash: it takes many at once for what it takes a few.
+struct Projection {
+    hasher: blake3::Hasher,
+    waiting: [u8; PROJECTION_BYTES],
+    length: usize,
+}
+
+/// An allocation of two ports takes about 300.
+const PROJECTION_BYTES: usize = 512;
+
+impl Projection {
+    fn new() -> Self {
+        Self { hasher: blake3::Hasher::new(), waiting: [0; PROJECTION_BYTES], length: 0 }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        let end = self.length.saturating_add(bytes.len());
+        if let Some(room) = self.waiting.get_mut(self.length..end) {
+            room.copy_from_slice(bytes);
+            self.length = end;
+        } else {
+            self.pass_on();
+            self.hasher.update(bytes);
+        }
+    }
+
+    fn hash(mut self) -> blake3::Hash {
+        self.pass_on();
+        self.hasher.finalize()
+    }
+
+    fn pass_on(&mut self) {
+        self.hasher.update(self.waiting.get(..self.length).unwrap_or_default());
+        self.length = 0;
+    }
+}
+
 impl State {
     /// Hashes the projection of one allocation: identity, pod, place, phase, and of each item its tuple, generation and
     /// what is known of its entry.
     pub(super) fn hash_of(&self, id: AllocationId, allocation: &Allocation) -> [u64; 4] {
-        let mut hasher = blake3::Hasher::new();
-        let mut number = |value: u64| {
-            hasher.update(&value.to_le_bytes());
-        };
+        let mut projection = Projection::new();
+        let mut number = |value: u64| projection.add(&value.to_le_bytes());
         number(id.0.term);
         number(id.0.n);
         number(u64::from(u32::from(allocation.eip)));
@@ -93,10 +128,11 @@ impl State {
         for text in
             [allocation.pod.as_str(), &allocation.key.namespace, &allocation.key.name, allocation.table.as_str()]
         {
-            hasher.update(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes()).update(text.as_bytes());
+            projection.add(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
+            projection.add(text.as_bytes());
         }
         let mut lanes = [0; 4];
-        for (lane, bytes) in lanes.iter_mut().zip(hasher.finalize().as_bytes().chunks_exact(8)) {
+        for (lane, bytes) in lanes.iter_mut().zip(projection.hash().as_bytes().chunks_exact(8)) {
             *lane = bytes.try_into().map_or(0, u64::from_le_bytes);
         }
         lanes

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::machine::event::{control, seen};
 use crate::machine::identity::{EntryId, GatewayId, Protocol, TableId, UidHash, VSwitchId};
-use crate::machine::pool::{Eip, Range};
+use crate::machine::pool::{Eip, Eips, Range};
 use crate::machine::state::{Address, Place, PoolEntry, PortBreak, Settings, State, Subject};
 
 impl State {
@@ -147,11 +147,11 @@ impl State {
             for protocol in Protocol::ALL {
                 let all = (eip.address, protocol, u16::MIN)..=(eip.address, protocol, u16::MAX);
                 for ((_, _, port), _) in self.holds.range(all) {
-                    eip.ports_mut(protocol).take(*port);
+                    eip.take(protocol, *port);
                 }
             }
         }
-        for eip in &before {
+        for eip in before.iter() {
             // It may have been bound to another gateway meanwhile.
             if self.gateway_by_eip.get(&eip.address) == Some(id) {
                 self.gateway_by_eip.remove(&eip.address);
@@ -160,7 +160,7 @@ impl State {
         for eip in &eips {
             self.gateway_by_eip.insert(eip.address, id.clone());
         }
-        gateway.eips = eips;
+        gateway.eips = Eips::new(eips);
         if let Some(table) = gateway.table.clone() {
             self.worklist.insert(Subject::Queue(table));
         }

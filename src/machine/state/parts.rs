@@ -8,7 +8,7 @@ use crate::machine::identity::{
     AllocationId, EniId, EntryId, GatewayId, Generation, PodKey, PodUid, Protocol, TableId, UidHash, VSwitchId, ZoneId,
 };
 use crate::machine::intent::Intent;
-use crate::machine::pool::{Eip, Range};
+use crate::machine::pool::{Eips, Range};
 use crate::machine::probe::Map;
 
 /// The settings of the current `Configured`.
@@ -131,7 +131,7 @@ pub struct Gateway {
     pub(crate) available: bool,
     /// As the cloud shows them: address, usable, used by SNAT.
     pub(crate) bound: Vec<(Ipv4Addr, bool, bool)>,
-    pub(crate) eips: Vec<Eip>,
+    pub(crate) eips: Eips,
 }
 
 /// An EIP that cannot be used, as far as it was looked at.

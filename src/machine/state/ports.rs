@@ -19,12 +19,10 @@ impl State {
         let (address, protocol, port) = tuple;
         let Some(id) = self.gateway_by_eip.get(&address) else { return };
         let Some(gateway) = self.gateways.get_mut(id) else { return };
-        if let Some(eip) = gateway.eips.iter_mut().find(|eip| eip.address == address) {
-            if free && eip.range.contains(port) {
-                eip.ports_mut(protocol).give(port);
-            } else {
-                eip.ports_mut(protocol).take(port);
-            }
+        if free {
+            gateway.eips.give(address, protocol, port);
+        } else {
+            gateway.eips.take(address, protocol, port);
         }
         if free && let Some(table) = gateway.table.clone() {
             self.worklist.insert(Subject::Queue(table));
