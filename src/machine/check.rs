@@ -11,13 +11,14 @@
 //! | `Agenda` | the agenda kept up event by event equals the one computed anew | an intent that is missed is a mapping that never comes |
 //! | `Digest` | the digest kept up event by event equals the one computed anew | replay is judged by it |
 //! | `Committed` | a table's count of entries equals what is there | whole pods wait by it |
+//! | `Pending` | the items noted as Pending are those whose entries are there and not in effect | deletions wait by it |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::machine::event::Event;
 use crate::machine::identity::AllocationId;
-use crate::machine::state::{Entry, Listed, Phase, Standing, State};
+use crate::machine::state::{Entry, Item, Listed, Phase, Standing, State};
 
 /// A broken invariant with its evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,7 @@ pub fn all(state: &State) -> Vec<Violation> {
     queues(state, &mut found);
     derived(state, &mut found);
     committed(state, &mut found);
+    pending(state, &mut found);
     found
 }
 
@@ -165,5 +167,19 @@ fn committed(state: &State, found: &mut Vec<Violation>) {
             let evidence = format!("{id} counts {} entries, there are {expected}", table.committed);
             found.push(Violation { invariant: "Committed", evidence });
         }
+    }
+}
+
+fn pending(state: &State, found: &mut Vec<Violation>) {
+    let noted = state.tables.iter().flat_map(|(id, table)| table.pending.iter().map(move |item| (id.clone(), *item)));
+    let noted: BTreeSet<_> = noted.collect();
+    let is = state.allocations.iter().flat_map(|(id, allocation)| {
+        let there = |item: &&Item| matches!(item.entry, Entry::Present { available: false, .. });
+        let items = allocation.items.iter().filter(there);
+        items.map(move |item| (allocation.table.clone(), (*id, item.generation)))
+    });
+    for (table, (id, generation)) in noted.symmetric_difference(&is.collect()) {
+        let evidence = format!("generation {generation} of allocation {id} is noted as Pending in {table}, or is not");
+        found.push(Violation { invariant: "Pending", evidence });
     }
 }

@@ -365,6 +365,27 @@ impl Pod {
 }
 
 impl Table {
+    /// Notes whether the next listing must tell something of an item, and whether only a complete one can.
+    pub(crate) fn put_awaited(&mut self, item: (AllocationId, Generation), awaits: bool, whole: bool, seq: u64) {
+        if awaits && self.awaited.insert(item) {
+            self.awaited_at = seq;
+        }
+        if !awaits {
+            self.awaited.remove(&item);
+        }
+        if awaits && whole {
+            self.awaited_whole.insert(item);
+        } else {
+            self.awaited_whole.remove(&item);
+        }
+    }
+
+    /// Nothing of an item is awaited any more.
+    pub(crate) fn forget_awaited(&mut self, item: (AllocationId, Generation)) {
+        self.awaited.remove(&item);
+        self.awaited_whole.remove(&item);
+    }
+
     /// The stray of that id.
     pub(crate) fn stray(&self, id: Option<&crate::machine::identity::EntryId>) -> Option<&Stray> {
         match self.entries.get(id?)? {

@@ -36,6 +36,26 @@ impl State {
         self.tables.get(table).is_some_and(|table| !table.awaited.is_empty())
     }
 
+    /// Whether somebody waits for what only a complete listing of a table tells.
+    #[must_use]
+    pub fn needs_whole(&self, table: &TableId) -> bool {
+        let needs =
+            |table: &super::Table| !table.open || !table.awaited_whole.is_empty() || !table.strays_going.is_empty();
+        self.tables.get(table).is_none_or(needs)
+    }
+
+    /// The event that last added to what a listing of a table must tell.
+    #[must_use]
+    pub fn awaited_at(&self, table: &TableId) -> u64 {
+        self.tables.get(table).map_or(0, |table| table.awaited_at)
+    }
+
+    /// How many entries of items of a table are there and not yet in effect, as last seen.
+    #[must_use]
+    pub fn pending(&self, table: &TableId) -> usize {
+        self.tables.get(table).map_or(0, |table| table.pending.len())
+    }
+
     pub(super) fn entry_seen(&mut self, body: &seen::EntrySeen) {
         let (table, id) = (TableId::from(body.table.as_str()), EntryId::from(body.entry.as_str()));
         let mark = Mark::parse(&body.name).filter(|mark| self.settings.as_ref().is_some_and(|s| mark.is_of(s.cluster)));
@@ -341,7 +361,9 @@ impl State {
         let intent = || Intent::Unbind { table: table_id.clone(), entry: id.clone() };
         let wanted: Vec<Intent> = goes.then(intent).into_iter().collect();
         if stray.deleted {
-            table.strays_going.insert(id.clone());
+            if table.strays_going.insert(id.clone()) {
+                table.awaited_at = self.seq;
+            }
         } else {
             table.strays_going.remove(id);
         }
