@@ -159,8 +159,8 @@ impl Barrier {
     }
 
     /// A table was written to: the next listing is soon worth while.
-    pub fn written(&mut self, table: &TableId) {
-        self.looks.entry(table.clone()).or_default().written();
+    pub fn written(&mut self, table: &TableId, now_ms: u64) {
+        self.looks.entry(table.clone()).or_default().written(now_ms);
     }
 
     /// Everything that must be read in this term has been.

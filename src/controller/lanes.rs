@@ -186,10 +186,9 @@ impl Lanes {
             }
             // The table takes calls as well as before; what waits is the kind.
             Said::Pending => lane.turns.blocked(now_ms),
-            Said::Busy => {
-                lane.pause(now_ms, 0);
-                lane.window.busy(lane.under_way());
-            }
+            // Fewer calls at once is all that it asks for, as long as there were several.
+            Said::Busy if lane.window.busy(lane.under_way()) => {}
+            Said::Busy => lane.pause(now_ms, 0),
             Said::Running => lane.pause(now_ms, 0),
             Said::Throttled(hint) => {
                 lane.pause(now_ms, hint.unwrap_or(0));

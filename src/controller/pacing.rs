@@ -50,7 +50,8 @@ impl Again {
     }
 }
 
-/// The first interval between two listings of a table for something that is not clear.
+/// The first interval between two listings of a table for something that is not clear; then half of the time since the last
+/// call to the table.
 const LOOK_FIRST_MS: u64 = 200;
 
 /// The longest interval, and the interval while late effects may show up (design.md §2.5).
@@ -81,7 +82,8 @@ pub enum Need {
 #[derive(Clone, Debug, Default)]
 pub struct Look {
     ended_ms: Option<u64>,
-    interval_ms: u64,
+    /// Machine time of the last call that ended: pauses grow with the time since then.
+    written_ms: u64,
     /// The event before which the last listing began.
     began_seq: u64,
     pages: usize,
@@ -106,7 +108,10 @@ impl Look {
             }
             // Who asks now does not wait for as long as those who have asked for a while.
             Need::Progress | Need::Soon if asked_at > self.began_seq => ended_ms.saturating_add(LOOK_FIRST_MS),
-            Need::Progress | Need::Soon => ended_ms.saturating_add(self.interval_ms.max(LOOK_FIRST_MS)),
+            Need::Progress | Need::Soon => {
+                let waited_ms = ended_ms.saturating_sub(self.written_ms);
+                ended_ms.saturating_add((waited_ms / 2).clamp(LOOK_FIRST_MS, LOOK_LAST_MS))
+            }
         };
         resync.min(watched).min(soon)
     }
@@ -114,14 +119,13 @@ impl Look {
     /// A listing of so many entries ended that had begun after that event; the next one is later.
     pub fn ended(&mut self, now_ms: u64, began_seq: u64, entries: usize) {
         self.ended_ms = Some(now_ms);
-        self.interval_ms = self.interval_ms.saturating_mul(2).clamp(LOOK_FIRST_MS, LOOK_LAST_MS);
         (self.began_seq, self.calls) = (began_seq, 0);
         self.pages = entries.div_ceil(PAGE_ENTRIES).max(1);
     }
 
     /// Something was written: the next listing is soon worth while.
-    pub fn written(&mut self) {
-        self.interval_ms = 0;
+    pub fn written(&mut self, now_ms: u64) {
+        self.written_ms = now_ms;
         self.calls = self.calls.saturating_add(1);
     }
 
@@ -195,22 +199,25 @@ mod tests {
     fn a_table_is_listed_for_what_is_unclear_then_for_late_effects_then_at_each_resync() {
         let mut look = Look::default();
         assert_eq!(look.due_ms(Need::Nothing, 0, 0, 300_000), 0, "never listed");
+        look.written(1_000);
         look.ended(1_000, 1, 1);
         assert_eq!(look.due_ms(Need::Soon, 0, 0, 300_000), 1_200);
-        look.ended(1_200, 2, 1);
-        assert_eq!(look.due_ms(Need::Soon, 0, 0, 300_000), 1_600);
-        assert_eq!(look.due_ms(Need::Nothing, 0, 900_000, 300_000), 16_200);
-        assert_eq!(look.due_ms(Need::Nothing, 0, 10_000, 300_000), 301_200);
-        look.written();
-        assert_eq!(look.due_ms(Need::Soon, 0, 0, 300_000), 1_400);
+        look.ended(1_800, 2, 1);
+        assert_eq!(look.due_ms(Need::Soon, 0, 0, 300_000), 2_200, "half of what was waited");
+        assert_eq!(look.due_ms(Need::Nothing, 0, 900_000, 300_000), 16_800);
+        assert_eq!(look.due_ms(Need::Nothing, 0, 10_000, 300_000), 301_800);
+        look.written(1_900);
+        assert_eq!(look.due_ms(Need::Soon, 0, 0, 300_000), 2_000);
+        look.ended(100_000, 2, 1);
+        assert_eq!(look.due_ms(Need::Soon, 0, 0, 300_000), 115_000, "and no longer than for late effects");
     }
 
     #[test]
     fn who_asks_anew_does_not_wait_for_as_long_as_who_has_asked_for_a_while() {
         let mut look = Look::default();
-        (0..10).for_each(|_| look.ended(1_000, 7, 1));
-        assert_eq!(look.due_ms(Need::Soon, 7, 0, 300_000), 16_000);
-        assert_eq!(look.due_ms(Need::Soon, 8, 0, 300_000), 1_200);
+        look.ended(100_000, 7, 1);
+        assert_eq!(look.due_ms(Need::Soon, 7, 0, 300_000), 115_000);
+        assert_eq!(look.due_ms(Need::Soon, 8, 0, 300_000), 100_200);
     }
 
     #[test]
@@ -218,7 +225,7 @@ mod tests {
         let mut look = Look::default();
         look.ended(1_000, 0, 101);
         assert_eq!(look.due_ms(Need::Progress, 1, 0, 300_000), 2_500);
-        (0..75).for_each(|_| look.written());
+        (0..75).for_each(|_| look.written(1_000));
         assert_eq!(look.due_ms(Need::Progress, 1, 0, 300_000), 1_200);
         look.ended(2_000, 0, 101);
         assert_eq!(look.due_ms(Need::Soon, 1, 0, 300_000), 2_200, "nothing follows any more");

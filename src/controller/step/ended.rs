@@ -44,7 +44,7 @@ impl Controller {
         let (allocation, generation) = (allocation.into(), generation.into());
         let said = said(&ended, false);
         self.lanes.ended(table, intent, machine_ms, said);
-        self.barrier.written(table);
+        self.barrier.written(table, machine_ms);
         match ended {
             Ended::Created(entry) => {
                 let entry = entry.as_str().to_owned();
@@ -89,7 +89,7 @@ impl Controller {
         let (table_name, entry) = (table.as_str().to_owned(), entry.to_owned());
         let said = said(&ended, true);
         self.lanes.ended(table, intent, machine_ms, said);
-        self.barrier.written(table);
+        self.barrier.written(table, machine_ms);
         match ended {
             Ended::Done | Ended::Refused(Refusal { why: Why::Cloud(ErrorClass::Gone) | Why::Gone, .. }) => {
                 self.emit(now, Event::EntryDeleted(outcome::EntryDeleted { table: table_name, entry }));
