@@ -193,6 +193,10 @@ impl Stage {
             "next-leader" => self.outside.next_leader(),
             "eip" => self.eip(&words[1..]),
             "full" => self.full(words[1]),
+            "takes" => {
+                let entries = words[2].parse().expect("a number of entries");
+                self.outside.quota.insert(words[1].into(), entries);
+            }
             "unbound" => self.unbound(&words[1..]),
             "route" => {
                 let (vswitch, gateways) = (words[1].into(), words[2..].iter().map(|id| (*id).into()).collect());

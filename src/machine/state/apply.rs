@@ -3,7 +3,7 @@
 use crate::machine::demand::ReleaseReason;
 use crate::machine::event::{Event, Record, control, timer};
 use crate::machine::identity::{PodUid, TableId, protocol_of};
-use crate::machine::state::{Claim, Entry, Phase, Published, State, Subject, Timer};
+use crate::machine::state::{Claim, Entry, Item, Phase, Published, RefusedClass, State, Subject, Timer};
 
 /// A record that the machine could not have produced here. The history is not ours or not whole: stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -242,7 +242,14 @@ impl State {
             allocation.claim = Claim::Absent;
         }
         let live = allocation.phase == Phase::Live;
-        let refused = allocation.items.iter().filter(|item| live && matches!(item.entry, Entry::Refused { .. }));
+        // What a full table refused waits for room, not for a time.
+        let again = |item: &&Item| match item.entry {
+            Entry::Refused { class, .. } => live && class != RefusedClass::Quota,
+            Entry::Planned | Entry::Unknown { .. } | Entry::Present { .. } | Entry::Deleting { .. } | Entry::Gone => {
+                false
+            }
+        };
+        let refused = allocation.items.iter().filter(again);
         for generation in refused.map(|item| item.generation).collect::<Vec<_>>() {
             self.put_entry(id, generation, Entry::Gone);
         }

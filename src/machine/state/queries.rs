@@ -177,6 +177,12 @@ impl State {
         })
     }
 
+    /// Whether an allocation waits until its table, which took only a part of it, takes more.
+    #[must_use]
+    pub fn waits_for_room(&self, id: AllocationId) -> bool {
+        self.allocations.get(&id).is_some_and(Allocation::is_partial)
+    }
+
     /// The stray that sends to an address and port, in whichever table: the cloud takes no second one in the whole VPC
     /// (aliyun-api.md §2).
     pub(crate) fn stray_to(&self, ip: std::net::Ipv4Addr, protocol: Protocol, port: u16) -> Option<&Stray> {
@@ -222,6 +228,25 @@ impl State {
     pub fn is_stray(&self, table: &TableId, entry: &crate::machine::identity::EntryId) -> bool {
         let listed = self.tables.get(table).and_then(|table| table.entries.get(entry));
         matches!(listed, Some(super::Listed::Stray(_)))
+    }
+
+    /// Whether somebody waits for what only a complete listing of a table tells.
+    #[must_use]
+    pub fn needs_whole(&self, table: &TableId) -> bool {
+        let needs = |table: &Table| !table.open || !table.awaited_whole.is_empty() || !table.strays_going.is_empty();
+        self.tables.get(table).is_none_or(needs)
+    }
+
+    /// The event that last added to what a listing of a table must tell.
+    #[must_use]
+    pub fn awaited_at(&self, table: &TableId) -> u64 {
+        self.tables.get(table).map_or(0, |table| table.awaited_at)
+    }
+
+    /// How many entries of items of a table are there and not yet in effect, as last seen.
+    #[must_use]
+    pub fn pending(&self, table: &TableId) -> usize {
+        self.tables.get(table).map_or(0, |table| table.pending.len())
     }
 
     /// A pod.
