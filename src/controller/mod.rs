@@ -19,3 +19,5 @@ pub mod lanes;
 pub mod pacing;
 
 pub mod relist;
+
+pub mod departed;

@@ -65,6 +65,16 @@ pub fn cluster(
     events
 }
 
+/// The UID of what a listing shows to have gone.
+#[must_use]
+pub fn gone(event: &Event) -> Option<&str> {
+    match event {
+        Event::PodGone(body) => Some(&body.uid),
+        Event::ClaimGone(body) => Some(&body.uid),
+        _ => None,
+    }
+}
+
 /// What a survey says at that machine time: gateways with their EIPs, and routes.
 #[must_use]
 pub fn survey(

@@ -11,6 +11,7 @@ mod start;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::controller::barrier::{Barrier, Suspicions};
+use crate::controller::departed::Departed;
 use crate::controller::lanes::Lanes;
 use crate::controller::lease::{self, Lease, Turn};
 use crate::controller::pacing::{Addresses, Again};
@@ -88,8 +89,7 @@ pub struct Controller {
     /// Creations that a full table refused while others were under way on it.
     refused_full: BTreeMap<TableId, Vec<outcome::EntryRefused>>,
     suspicions: Suspicions,
-    /// UIDs that went while the cluster was being listed.
-    gone_meanwhile: BTreeSet<String>,
+    departed: Departed,
     writes_in_flight: usize,
     ids: u64,
     digest_at: u64,
@@ -134,7 +134,7 @@ impl Controller {
             writes_since: BTreeMap::new(),
             refused_full: BTreeMap::new(),
             suspicions: Suspicions::new(),
-            gone_meanwhile: BTreeSet::new(),
+            departed: Departed::default(),
             writes_in_flight: 0,
             ids: 0,
             begins_at: 0,
@@ -267,35 +267,29 @@ impl Controller {
         }
         match seen {
             Seen::Pod(pod) => {
-                if self.state.concerns(&pod) && !self.state.knows_pod(&pod) {
+                let news = self.state.concerns(&pod) && !self.state.knows_pod(&pod);
+                if news && !self.departed.is_late(&pod.uid) {
                     self.emit(now, Event::PodSeen(*pod));
                 }
             }
             Seen::PodGone(gone) => {
-                self.note_gone(&gone.uid);
+                self.departed.gone(&gone.uid);
                 if self.state.pod(&gone.uid.as_str().into()).is_some() {
                     self.emit(now, Event::PodGone(gone));
                 }
             }
             Seen::Claim(claim) => {
                 let claim = claim.bounded();
-                if !self.state.knows_claim(&claim) {
+                if !self.state.knows_claim(&claim) && !self.departed.is_late(&claim.uid) {
                     self.emit(now, Event::ClaimSeen(claim));
                 }
             }
             Seen::ClaimGone(gone) => {
-                self.note_gone(&gone.uid);
+                self.departed.gone(&gone.uid);
                 if self.state.has_claim(&gone) {
                     self.emit(now, Event::ClaimGone(gone));
                 }
             }
-        }
-    }
-
-    /// Remembers what went while the cluster is being listed: the listing may still show it.
-    fn note_gone(&mut self, uid: &str) {
-        if self.lists.values().any(|(request, _)| *request == ListRequest::Cluster) {
-            self.gone_meanwhile.insert(uid.to_owned());
         }
     }
 

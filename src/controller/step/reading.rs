@@ -38,7 +38,7 @@ impl Controller {
         let id = ListId(self.next_id());
         self.lists.insert(id, (request.clone(), began));
         if request == ListRequest::Cluster {
-            self.gone_meanwhile.clear();
+            self.departed.listing_begins();
         }
         if let ListRequest::Table(table) = &request {
             self.writes_since.insert(table.clone(), self.flights.values().cloned().collect());
@@ -51,8 +51,11 @@ impl Controller {
         let machine_ms = self.machine(now);
         match (&request, listing) {
             (ListRequest::Cluster, Ok(Listing::Cluster { pods, claims })) => {
-                let gone = std::mem::take(&mut self.gone_meanwhile);
-                for event in relist::cluster(&self.state, &pods, &claims, began, &gone) {
+                let gone = self.departed.listing_ends();
+                let events = relist::cluster(&self.state, &pods, &claims, began, &gone);
+                let shown = pods.iter().map(|pod| &*pod.uid).chain(claims.iter().map(|claim| &*claim.uid));
+                self.departed.listed(machine_ms, shown, events.iter().filter_map(relist::gone));
+                for event in events {
                     self.emit(now, event);
                 }
                 if !self.state.is_cluster_read() {
@@ -98,7 +101,10 @@ impl Controller {
     fn list_failed(&mut self, now: Now, request: &ListRequest, after_ms: Option<u64>) {
         let machine_ms = self.machine(now);
         match request {
-            ListRequest::Cluster => self.barrier.failed(ListKey::Cluster, machine_ms, after_ms),
+            ListRequest::Cluster => {
+                self.departed.listing_ends();
+                self.barrier.failed(ListKey::Cluster, machine_ms, after_ms);
+            }
             ListRequest::Survey { .. } => self.barrier.failed(ListKey::Survey, machine_ms, after_ms),
             ListRequest::Table(table) => {
                 self.writes_since.remove(table);

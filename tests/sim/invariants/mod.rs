@@ -22,6 +22,7 @@ mod s15;
 mod s16;
 mod s17;
 mod s18;
+mod s19;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -119,6 +120,7 @@ pub const TABLE: &[(&str, &str, &str, &str, Make)] = &[
     ("S16", "Watched", "what may land late is looked for every 15 s", "design.md §2.5", s16::make),
     ("S17", "Finalizer", "a claim is let go only when none of its entries is left", "design.md §5", s17::make),
     ("S18", "Compared", "a PodDNAT is written only over the version that was read", "design.md §5", s18::make),
+    ("S19", "NoReturn", "what has gone does not come back", "design.md §5", s19::make),
     ("L8", "InOrder", "who waits for room in a table is served before whoever asked later", "design.md §4", l08::make),
 ];
 
