@@ -4,15 +4,20 @@
 //! is dropped half-way leaves the world in a state from which the same effect, run again, ends the same.
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::task::Poll;
 
 use crate::machine::demand::bounded;
 use crate::machine::identity::{AllocationId, GatewayId, PodKey, TableId, VSwitchId};
-use crate::ports::cloud::{ADDRESSES_MAX, Chain, Cloud, CloudError, ErrorClass, ListedRouteTable, Page};
+use crate::ports::cloud::{ADDRESSES_MAX, Chain, Cloud, CloudError, ErrorClass, ListedEntry, ListedRouteTable, Page};
 use crate::ports::cluster::{ClaimFound, Cluster, ClusterError, ClusterErrorClass, Mapping, PodMark, Publication};
 use crate::ports::effect::{Effect, Ended, ListError, ListRequest, Listing, Refusal, Why};
 
 /// Pages of one listing: 1,000 pages of 50 are far above any quota, so more means that paging does not end.
 const PAGES_MAX: u32 = 1_000;
+
+/// Pages of a table that are asked for at once, so that a large table is read before it moves.
+const PAGES_AT_ONCE: u32 = 4;
 
 /// Carries out one effect.
 pub async fn execute(cluster: &impl Cluster, cloud: &impl Cloud, effect: &Effect) -> Ended {
@@ -42,8 +47,7 @@ pub async fn execute(cluster: &impl Cluster, cloud: &impl Cloud, effect: &Effect
 pub async fn list(cluster: &impl Cluster, cloud: &impl Cloud, request: &ListRequest) -> Result<Listing, ListError> {
     match request {
         ListRequest::Cluster => {
-            let unread =
-                |error: ClusterError| ListError { what: "the cluster", gone: false, message: error.to_string() };
+            let unread = |error: ClusterError| failed("the cluster", error.to_string());
             let pods = cluster.list_pods().await.map_err(unread)?;
             let claims = cluster.list_claims().await.map_err(unread)?;
             Ok(Listing::Cluster { pods, claims })
@@ -160,24 +164,46 @@ async fn mark_pod(cluster: &impl Cluster, mark: &PodMark) -> Result<Ended, Clust
 }
 
 async fn list_table(cloud: &impl Cloud, table: &TableId) -> Result<Listing, ListError> {
-    let mut entries = Vec::new();
-    let mut total = None;
-    for page in 1..=PAGES_MAX {
-        let part = cloud.list_entries(table, page).await.map_err(|error| unread("the table", &error))?;
-        if *total.get_or_insert(part.total) != part.total {
-            return Err(changed("the table"));
+    let first = read_page(cloud, table, 1).await?;
+    let total = first.total;
+    let size = u32::try_from(first.items.len()).unwrap_or(u32::MAX);
+    // Who shows less than there is in a page shows as much in each, as far as there is more.
+    let pages = total.div_ceil(size.max(1)).min(PAGES_MAX);
+    let mut entries = first.items;
+    let mut steady = true;
+    let (mut next, mut more) = (2, size > 0);
+    while next <= pages && more {
+        let last = pages.min(next.saturating_add(PAGES_AT_ONCE).saturating_sub(1));
+        for part in join((next..=last).map(|page| read_page(cloud, table, page)).collect()).await {
+            let part = part?;
+            steady &= part.total == total;
+            more &= !part.items.is_empty();
+            entries.extend(part.items);
         }
-        let done = part.items.is_empty();
-        entries.extend(part.items);
-        if done || entries.len() >= total.map_or(0, count) {
-            break;
-        }
+        next = last.saturating_add(1);
     }
     let distinct: BTreeSet<_> = entries.iter().map(|entry| &entry.id).collect();
-    if distinct.len() != entries.len() || entries.len() != total.map_or(0, count) {
-        return Err(changed("the table"));
-    }
-    Ok(Listing::Table(entries))
+    let whole = steady && distinct.len() == entries.len() && entries.len() == count(total);
+    Ok(if whole { Listing::Table(entries) } else { Listing::Moved(entries) })
+}
+
+async fn read_page(cloud: &impl Cloud, table: &TableId, page: u32) -> Result<Page<ListedEntry>, ListError> {
+    cloud.list_entries(table, page).await.map_err(|error| unread("the table", &error))
+}
+
+/// Waits for all of them at once; their answers in the order in which they were asked.
+async fn join<T>(calls: Vec<impl Future<Output = T>>) -> Vec<T> {
+    let mut calls: Vec<_> = calls.into_iter().map(|call| (Box::pin(call), None)).collect();
+    poll_fn(|context| {
+        for (call, answer) in calls.iter_mut().filter(|(_, answer)| answer.is_none()) {
+            if let Poll::Ready(ready) = call.as_mut().poll(context) {
+                *answer = Some(ready);
+            }
+        }
+        if calls.iter().all(|(_, answer)| answer.is_some()) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    calls.into_iter().filter_map(|(_, answer)| answer).collect()
 }
 
 async fn survey(cloud: &impl Cloud, vswitches: &[VSwitchId], configured: &[GatewayId]) -> Result<Listing, ListError> {
@@ -246,16 +272,28 @@ fn count(total: u32) -> usize {
 }
 
 fn ended_in_time(what: &'static str, ended: bool) -> Result<(), ListError> {
-    let endless = || ListError { what, gone: false, message: format!("it does not end after {PAGES_MAX} pages") };
+    let endless = || failed(what, format!("it does not end after {PAGES_MAX} pages"));
     if ended { Ok(()) } else { Err(endless()) }
 }
 
-fn changed(what: &'static str) -> ListError {
-    ListError { what, gone: false, message: "its pages do not add up to what each says is the total".to_owned() }
+fn unread(what: &'static str, error: &CloudError) -> ListError {
+    let after_ms = match error.class {
+        ErrorClass::Throttled { after_ms } => after_ms,
+        ErrorClass::RetryNow
+        | ErrorClass::RetryLater
+        | ErrorClass::Conflict
+        | ErrorClass::Duplicate
+        | ErrorClass::Quota
+        | ErrorClass::Gone
+        | ErrorClass::Denied
+        | ErrorClass::Malformed
+        | ErrorClass::Unknown => None,
+    };
+    ListError { gone: error.class == ErrorClass::Gone, after_ms, ..failed(what, error.to_string()) }
 }
 
-fn unread(what: &'static str, error: &CloudError) -> ListError {
-    ListError { what, gone: error.class == ErrorClass::Gone, message: error.to_string() }
+const fn failed(what: &'static str, message: String) -> ListError {
+    ListError { what, gone: false, after_ms: None, message }
 }
 
 fn refused(error: CloudError) -> Ended {

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::controller::pacing::Look;
+use crate::controller::lanes::Lanes;
+use crate::controller::pacing::{Look, Need};
 use crate::controller::relist::Suspicion;
 use crate::machine::identity::TableId;
 use crate::machine::intent::Intent;
@@ -15,8 +16,14 @@ use crate::ports::effect::ListRequest;
 /// The pause before something that could not be read is read again.
 const RETRY_MS: u64 = 1_000;
 
+/// The longest such pause that flow control is believed.
+const RETRY_LAST_MS: u64 = 60_000;
+
 /// The default resync, while there are no settings.
 const RESYNC_MS: u64 = 300_000;
+
+/// How often in a row a table is kept quiet for a listing: if its pages move nevertheless, others move them.
+const QUIET_MAX: u32 = 3;
 
 /// What has been read and when it is due again, in machine time.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +35,8 @@ pub struct Barrier {
     surveyed: bool,
     looks: BTreeMap<TableId, Look>,
     retries: BTreeMap<TableId, u64>,
+    /// Listings in a row of which pages moved while something waits for a complete one.
+    moved: BTreeMap<TableId, u32>,
     reading: BTreeSet<ListKey>,
     opened: bool,
     /// A survey was asked for while one was under way.
@@ -50,6 +59,7 @@ impl Barrier {
     pub fn due(
         &mut self,
         state: &State,
+        lanes: &Lanes,
         now_ms: u64,
         request_survey: impl FnOnce() -> ListRequest,
     ) -> Vec<ListRequest> {
@@ -62,7 +72,9 @@ impl Barrier {
         }
         if self.surveyed {
             for table in state.tables_needed() {
-                if self.table_due_ms(state, &table) <= now_ms && self.reading.insert(ListKey::Table(table.clone())) {
+                if self.table_due_ms(state, lanes, &table) <= now_ms
+                    && self.reading.insert(ListKey::Table(table.clone()))
+                {
                     due.push(ListRequest::Table(table));
                 }
             }
@@ -72,10 +84,11 @@ impl Barrier {
 
     /// When the next reading is due.
     #[must_use]
-    pub fn due_ms(&self, state: &State) -> Option<u64> {
+    pub fn due_ms(&self, state: &State, lanes: &Lanes) -> Option<u64> {
         let free = |key: &ListKey, at: u64| (!self.reading.contains(key)).then_some(at);
         let tables = state.tables_needed().into_iter().filter(|_| self.surveyed);
-        let tables = tables.filter_map(|table| free(&ListKey::Table(table.clone()), self.table_due_ms(state, &table)));
+        let tables =
+            tables.filter_map(|table| free(&ListKey::Table(table.clone()), self.table_due_ms(state, lanes, &table)));
         let first = [free(&ListKey::Cluster, self.cluster_due_ms), free(&ListKey::Survey, self.survey_due_ms(state))];
         first.into_iter().flatten().chain(tables).min()
     }
@@ -92,7 +105,7 @@ impl Barrier {
             }
             ListKey::Table(table) => {
                 self.retries.remove(table);
-                self.looks.entry(table.clone()).or_default().ended(now_ms);
+                self.moved.remove(table);
             }
         }
         self.reading.remove(&key);
@@ -100,13 +113,39 @@ impl Barrier {
             self.surveyed && state.is_cluster_read() && state.tables_needed().iter().all(|table| state.is_open(table));
     }
 
-    /// A reading failed: nothing is concluded, and it is tried again.
-    pub fn failed(&mut self, key: ListKey, now_ms: u64) {
-        let due = now_ms.saturating_add(RETRY_MS);
+    /// A listing of a table ended that showed so many entries and had begun after that event.
+    pub fn looked(&mut self, table: &TableId, now_ms: u64, began_seq: u64, entries: usize) {
+        self.looks.entry(table.clone()).or_default().ended(now_ms, began_seq, entries);
+    }
+
+    /// The pages of a table moved while it was listed: what was shown is there, and nothing else follows.
+    pub fn moved(&mut self, state: &State, table: &TableId, now_ms: u64) {
+        let moved = self.moved.entry(table.clone()).or_default();
+        *moved = if state.needs_whole(table) { moved.saturating_add(1) } else { 0 };
+        if *moved > QUIET_MAX {
+            *moved = 0;
+            self.retries.insert(table.clone(), now_ms.saturating_add(RETRY_MS));
+        } else {
+            self.retries.remove(table);
+        }
+        self.reading.remove(&ListKey::Table(table.clone()));
+    }
+
+    /// Whether nothing of ours may change a table until it has been listed: its pages moved, and something waits for a
+    /// complete listing.
+    #[must_use]
+    pub fn wants_quiet(&self, state: &State, table: &TableId) -> bool {
+        self.moved.get(table).is_some_and(|moved| *moved > 0) && state.needs_whole(table)
+    }
+
+    /// A reading failed: nothing is concluded, and it is tried again, where flow control said a time not before that.
+    pub fn failed(&mut self, key: ListKey, now_ms: u64, after_ms: Option<u64>) {
+        let due = now_ms.saturating_add(after_ms.unwrap_or(0).clamp(RETRY_MS, RETRY_LAST_MS));
         match &key {
             ListKey::Cluster => self.cluster_due_ms = due,
             ListKey::Survey => self.survey_due_ms = due,
             ListKey::Table(table) => {
+                self.moved.remove(table);
                 self.retries.insert(table.clone(), due);
             }
         }
@@ -120,8 +159,8 @@ impl Barrier {
     }
 
     /// A table was written to: the next listing is soon worth while.
-    pub fn written(&mut self, table: &TableId) {
-        self.looks.entry(table.clone()).or_default().written();
+    pub fn written(&mut self, table: &TableId, now_ms: u64) {
+        self.looks.entry(table.clone()).or_default().written(now_ms);
     }
 
     /// Everything that must be read in this term has been.
@@ -136,13 +175,22 @@ impl Barrier {
         confirms.map_or(self.survey_due_ms, |due| due.min(self.survey_due_ms))
     }
 
-    fn table_due_ms(&self, state: &State, table: &TableId) -> u64 {
+    fn table_due_ms(&self, state: &State, lanes: &Lanes, table: &TableId) -> u64 {
         if let Some(due) = self.retries.get(table) {
             return *due;
         }
+        if self.wants_quiet(state, table) {
+            // The end of each call is an input of its own.
+            return if lanes.is_calling(table) { u64::MAX } else { 0 };
+        }
         let unclear = state.agenda().rests_on(&Intent::Observe { table: table.clone() }).is_some();
+        let need = match unclear {
+            false => Need::Nothing,
+            true if lanes.has_creations(table) && !state.needs_whole(table) => Need::Progress,
+            true => Need::Soon,
+        };
         let look = self.looks.get(table).filter(|_| state.is_open(table));
-        look.map_or(0, |look| look.due_ms(unclear, state.watch_until_ms(table), resync_ms(state)))
+        look.map_or(0, |look| look.due_ms(need, state.awaited_at(table), state.watch_until_ms(table), resync_ms(state)))
     }
 }
 

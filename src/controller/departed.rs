@@ -50,7 +50,9 @@ impl Departed {
     ) {
         self.missed.retain(|_, missed_ms| now_ms < missed_ms.saturating_add(BEHIND_MAX_MS));
         if !self.missed.is_empty() {
-            shown.into_iter().for_each(|uid| drop(self.missed.remove(uid)));
+            for uid in shown {
+                self.missed.remove(uid);
+            }
         }
         self.missed.extend(missed.into_iter().map(|uid| (uid.to_owned(), now_ms)));
     }

@@ -2,25 +2,27 @@
 //!
 //! Creations go in order of allocation, so pod by pod in order of decision; deletions and creations take turns, so that
 //! neither starves. How many calls a table takes at once is learned from its answers and remembered (`window`); how many a
-//! second the account takes, likewise (`budget`). A lane that was told to wait waits alone, and where the account has fewer
-//! calls to give than the lanes ask for, the lanes take turns.
+//! second the account takes, likewise (`budget`). A table that deletes nothing while an entry is Pending is given creations
+//! and deletions by turns (`turns`). A lane that was told to wait waits alone, and where the account has fewer calls to give
+//! than the lanes ask for, the lanes take turns.
 //!
 //! Pure: time is an argument, and nothing here is journaled. A lane never looks at what a call is for; what is Pending it is
 //! told.
 
 mod budget;
+mod turns;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::budget::Budget;
+use self::turns::Turns;
 use self::window::Window;
 use crate::machine::identity::{AllocationId, EntryId, Generation, TableId};
 use crate::machine::intent::Intent;
 
-/// The most calls at once on one table. Lanes can learn to carry more; the limit of calls under way that the whole keeps is
-/// still one a table.
-pub const CALLS_MAX: u32 = 1;
+/// The most calls at once on one table: at 50 ms a call 160 entries a second, above every flow control that was met.
+pub const CALLS_MAX: u32 = 8;
 
 /// The first pause after a table said that it is busy; it doubles with each further time.
 const PAUSE_FIRST_MS: u64 = 200;
@@ -57,11 +59,27 @@ struct Lane {
     deleted: Option<EntryId>,
     deleted_last: bool,
     pauses: u32,
+    paused_until_ms: u64,
     not_before_ms: u64,
     started_ms: u64,
-    /// The table has said that it deletes nothing while an entry is Pending.
-    minds_pending: bool,
-    pending: usize,
+    turns: Turns,
+    /// The table has refused a creation because it is full, and other creations are under way: none follows them.
+    full: bool,
+}
+
+/// What the end of a call says of the table and of the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It was carried out, or refused for a reason of its own.
+    Well,
+    /// The table is busy, or nothing was answered.
+    Busy,
+    /// An earlier call with the same token is still under way.
+    Running,
+    /// Flow control refused it, with the milliseconds to wait where it said them.
+    Throttled(Option<u64>),
+    /// It was a deletion, and an entry of the table is Pending.
+    Pending,
 }
 
 impl Lanes {
@@ -87,6 +105,9 @@ impl Lanes {
         let creations = self.creations.available(now_ms);
         let deletions = self.deletions.available(now_ms);
         let calls = usize::try_from(self.all.available(now_ms)).unwrap_or(usize::MAX);
+        for lane in self.lanes.values_mut() {
+            lane.take_turns(now_ms);
+        }
         let served = self.served.as_ref();
         let after = self.lanes.iter().filter(|(table, _)| served.is_none_or(|served| *table > served));
         let before = self.lanes.iter().filter(|(table, _)| served.is_some_and(|served| *table <= served));
@@ -109,6 +130,13 @@ impl Lanes {
         next.into_iter()
     }
 
+    /// Whether the account takes one more call of that kind now.
+    pub fn has_budget(&mut self, now_ms: u64, intent: &Intent) -> bool {
+        let deletion = matches!(intent, Intent::Unbind { .. });
+        let kind = if deletion { &mut self.deletions } else { &mut self.creations };
+        kind.available(now_ms) > 0 && self.all.available(now_ms) > 0
+    }
+
     /// Takes a call out of its lane; it is under way until [`Lanes::ended`].
     pub fn start(&mut self, table: &TableId, intent: &Intent) {
         let Some(lane) = self.lanes.get_mut(table) else { return };
@@ -118,6 +146,7 @@ impl Lanes {
         self.all.take();
         if let Intent::Unbind { entry, .. } = intent {
             lane.deleted = Some(entry.clone());
+            lane.turns.start_deletion();
             lane.deleting = lane.deleting.saturating_add(1);
             self.deletions.take();
         } else {
@@ -134,48 +163,76 @@ impl Lanes {
         }
     }
 
-    /// A call of a lane ended. `pause` says that the table or the account was busy, with the time to wait where it said
-    /// one: only flow control says a time, and an earlier call with the same token says none at all (0).
-    pub fn ended(&mut self, table: &TableId, now_ms: u64, pause: Option<Option<u64>>) {
+    /// A call of a lane ended.
+    pub fn ended(&mut self, table: &TableId, intent: &Intent, now_ms: u64, said: Said) {
         let Some(lane) = self.lanes.get_mut(table) else { return };
-        // Where calls of both kinds are under way the one that ended is taken for a creation: they are the more.
-        let budget = if lane.creating > 0 { &mut self.creations } else { &mut self.deletions };
-        if lane.creating > 0 {
-            lane.creating = lane.creating.saturating_sub(1);
+        let deletion = matches!(intent, Intent::Unbind { .. });
+        let (count, budget) = if deletion {
+            (&mut lane.deleting, &mut self.deletions)
         } else {
-            lane.deleting = lane.deleting.saturating_sub(1);
-        }
-        match pause {
-            None => {
+            (&mut lane.creating, &mut self.creations)
+        };
+        *count = count.saturating_sub(1);
+        match said {
+            Said::Well => {
                 let waited = (lane.pauses > 0).then_some(lane.started_ms);
                 lane.pauses = 0;
                 lane.window.well(now_ms, waited);
+                if deletion {
+                    lane.turns.deleted();
+                }
                 budget.well();
                 self.all.well();
             }
-            Some(hint) => {
-                let pause = PAUSE_FIRST_MS.saturating_mul(1 << lane.pauses.min(10)).min(PAUSE_LAST_MS);
-                lane.pauses = lane.pauses.saturating_add(1);
-                lane.not_before_ms = now_ms.saturating_add(hint.unwrap_or(0).max(pause));
-                match hint {
-                    None => lane.window.busy(lane.creating.saturating_add(lane.deleting)),
-                    Some(0) => {}
-                    Some(_) => budget.throttled(now_ms, hint),
-                }
+            // The table takes calls as well as before; what waits is the kind.
+            Said::Pending => lane.turns.blocked(now_ms),
+            // Fewer calls at once is all that it asks for, as long as there were several.
+            Said::Busy if lane.window.busy(lane.under_way()) => {}
+            Said::Busy => lane.pause(now_ms, 0),
+            Said::Running => lane.pause(now_ms, 0),
+            Said::Throttled(hint) => {
+                lane.pause(now_ms, hint.unwrap_or(0));
+                budget.throttled(now_ms, hint);
             }
         }
     }
 
-    /// The table refused a deletion because one of its entries is Pending: from now on its deletions wait until none is.
-    pub fn deletion_blocked(&mut self, table: &TableId) {
-        self.lanes.entry(table.clone()).or_default().minds_pending = true;
+    /// The tables whose Pending entries matter: they are to be told with [`Lanes::pending`].
+    #[must_use]
+    pub fn minding(&self) -> Vec<TableId> {
+        self.lanes.iter().filter(|(_, lane)| lane.turns.minds()).map(|(table, _)| table.clone()).collect()
     }
 
     /// How many entries of a table are Pending, as last seen or made.
     pub fn pending(&mut self, table: &TableId, entries: usize) {
         if let Some(lane) = self.lanes.get_mut(table) {
-            lane.pending = entries;
+            lane.turns.pending(entries);
         }
+    }
+
+    /// Whether a table is full, as one creation of several that are under way says: no other starts meanwhile.
+    pub fn full(&mut self, table: &TableId, full: bool) {
+        if let Some(lane) = self.lanes.get_mut(table) {
+            lane.full = full;
+        }
+    }
+
+    /// Whether creations are under way on a table.
+    #[must_use]
+    pub fn is_creating(&self, table: &TableId) -> bool {
+        self.lanes.get(table).is_some_and(|lane| lane.creating > 0)
+    }
+
+    /// Whether more creations follow on a table, so that what is made now is looked for together with what is made next.
+    #[must_use]
+    pub fn has_creations(&self, table: &TableId) -> bool {
+        self.lanes.get(table).is_some_and(|lane| !lane.creations.is_empty() && lane.turns.may_create())
+    }
+
+    /// Whether any call is under way on a table.
+    #[must_use]
+    pub fn is_calling(&self, table: &TableId) -> bool {
+        self.lanes.get(table).is_some_and(|lane| lane.under_way() > 0)
     }
 
     /// How many calls a table is given at once, as learned so far.
@@ -188,17 +245,20 @@ impl Lanes {
     /// something whose end is an input of its own: a write to the same PodDNAT, a renewal of the lease.
     #[must_use]
     pub fn due_ms(&self, now_ms: u64) -> Option<u64> {
-        let lanes = self.lanes.values().filter(|lane| lane.has_room() && lane.has_work());
         let at = |lane: &Lane| {
-            let mut open_ms = lane.open_ms().max(self.all.open_ms(now_ms));
-            if !lane.may_delete() {
-                open_ms = open_ms.max(self.creations.open_ms(now_ms));
-            } else if lane.creations.is_empty() {
-                open_ms = open_ms.max(self.deletions.open_ms(now_ms));
-            }
-            open_ms
+            let turn = lane.turns.due_ms(!lane.creations.is_empty(), !lane.deletions.is_empty());
+            let opens = (lane.has_room() && lane.has_work(now_ms)).then(|| {
+                let mut open_ms = lane.open_ms().max(self.all.open_ms(now_ms));
+                if !lane.may_delete(now_ms) || lane.deletions.is_empty() {
+                    open_ms = open_ms.max(self.creations.open_ms(now_ms));
+                } else if !lane.may_create() || lane.creations.is_empty() {
+                    open_ms = open_ms.max(self.deletions.open_ms(now_ms));
+                }
+                open_ms
+            });
+            [turn, opens].into_iter().flatten().filter(|at_ms| *at_ms > now_ms).min()
         };
-        lanes.map(at).filter(|at_ms| *at_ms > now_ms).min()
+        self.lanes.values().filter_map(at).min()
     }
 
     /// Whether no lane has anything to do.
@@ -225,10 +285,11 @@ impl Lane {
             deleted: None,
             deleted_last: false,
             pauses: 0,
+            paused_until_ms: 0,
             not_before_ms: 0,
             started_ms: 0,
-            minds_pending: false,
-            pending: 0,
+            turns: Turns::new(),
+            full: false,
         }
     }
 
@@ -240,13 +301,31 @@ impl Lane {
         self.under_way() < self.window.calls()
     }
 
-    /// Whether deletions need not wait for Pending entries.
-    const fn may_delete(&self) -> bool {
-        !self.minds_pending || self.pending == 0
+    fn take_turns(&mut self, now_ms: u64) {
+        self.turns.go_on(now_ms, self.creating, !self.creations.is_empty(), !self.deletions.is_empty());
     }
 
-    fn has_work(&self) -> bool {
-        !self.creations.is_empty() || (self.may_delete() && !self.deletions.is_empty())
+    fn pause(&mut self, now_ms: u64, least_ms: u64) {
+        self.not_before_ms = self.not_before_ms.max(now_ms.saturating_add(least_ms));
+        // Nothing starts while a lane waits: what ends meanwhile is of the round that made it wait.
+        if now_ms >= self.paused_until_ms {
+            let pause = PAUSE_FIRST_MS.saturating_mul(1 << self.pauses.min(10)).min(PAUSE_LAST_MS);
+            self.pauses = self.pauses.saturating_add(1);
+            self.paused_until_ms = now_ms.saturating_add(pause);
+            self.not_before_ms = self.not_before_ms.max(self.paused_until_ms);
+        }
+    }
+
+    const fn may_create(&self) -> bool {
+        !self.full && self.turns.may_create()
+    }
+
+    const fn may_delete(&self, now_ms: u64) -> bool {
+        self.turns.deletions(now_ms, self.deleting) > 0
+    }
+
+    fn has_work(&self, now_ms: u64) -> bool {
+        (self.may_create() && !self.creations.is_empty()) || (self.may_delete(now_ms) && !self.deletions.is_empty())
     }
 
     fn open_ms(&self) -> u64 {
@@ -272,8 +351,11 @@ impl Lane {
         let last = self.deleted.as_ref();
         let rest = self.deletions.iter().filter(|entry| last.is_none_or(|last| *entry > last));
         let again = self.deletions.iter().filter(|entry| last.is_some_and(|last| *entry <= last));
+        let may_create = may_create && self.may_create();
         let mut creations = self.creations.iter().filter(|_| may_create).map(creation);
-        let may_delete = may_delete && self.may_delete();
+        let most = self.turns.deletions(now_ms, self.deleting);
+        let deletions_most = if most == 1 { 1 } else { deletions_most };
+        let may_delete = may_delete && most > 0;
         let mut deletions = rest.chain(again).filter(|_| may_delete).map(deletion).take(deletions_most);
         let mut deletes = !self.deleted_last;
         let each = deletions_most.checked_div(usize::try_from(room).unwrap_or(1)).unwrap_or(0).max(1);

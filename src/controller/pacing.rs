@@ -50,42 +50,83 @@ impl Again {
     }
 }
 
-/// The first interval between two listings of a table for something that is not clear.
+/// The first interval between two listings of a table for something that is not clear; then half of the time since the last
+/// call to the table.
 const LOOK_FIRST_MS: u64 = 200;
 
 /// The longest interval, and the interval while late effects may show up (design.md §2.5).
 const LOOK_LAST_MS: u64 = 15_000;
 
+/// Entries in one page of a listing (aliyun-api.md §1.4).
+const PAGE_ENTRIES: usize = 50;
+
+/// While creations follow each other, calls to a table that a page of the next listing has to wait for: what is made by them
+/// is looked for at once, and listings stay a small part of all calls.
+const CALLS_A_PAGE: usize = 25;
+
+/// The longest such wait for each page.
+const WAIT_A_PAGE_MS: u64 = 500;
+
+/// What somebody waits to learn from a listing of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing.
+    Nothing,
+    /// Whether entries are in effect, while more of them are being created.
+    Progress,
+    /// Anything else.
+    Soon,
+}
+
 /// When to list one table again.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
     ended_ms: Option<u64>,
-    interval_ms: u64,
+    /// Machine time of the last call that ended: pauses grow with the time since then.
+    written_ms: u64,
+    /// The event before which the last listing began.
+    began_seq: u64,
+    pages: usize,
+    /// Calls that ended since the last listing did.
+    calls: usize,
 }
 
 impl Look {
-    /// When the table is due: `unclear` says that somebody waits for a listing, `watched_until_ms` until when late
-    /// effects may show up.
+    /// When the table is due: `need` says what somebody waits for, `asked_at` the event since which, and `watched_until_ms`
+    /// until when late effects may show up.
     #[must_use]
-    pub fn due_ms(&self, unclear: bool, watched_until_ms: u64, resync_ms: u64) -> u64 {
+    pub fn due_ms(&self, need: Need, asked_at: u64, watched_until_ms: u64, resync_ms: u64) -> u64 {
         let Some(ended_ms) = self.ended_ms else { return 0 };
         let resync = ended_ms.saturating_add(resync_ms);
         let watched = ended_ms.saturating_add(LOOK_LAST_MS);
         let watched = if watched <= watched_until_ms { watched } else { u64::MAX };
-        let soon = ended_ms.saturating_add(self.interval_ms.max(LOOK_FIRST_MS));
-        let soon = if unclear { soon } else { u64::MAX };
+        let soon = match need {
+            Need::Nothing => u64::MAX,
+            Need::Progress if self.calls < self.pages.saturating_mul(CALLS_A_PAGE) => {
+                let pages = u64::try_from(self.pages).unwrap_or(u64::MAX);
+                ended_ms.saturating_add(WAIT_A_PAGE_MS.saturating_mul(pages).min(LOOK_LAST_MS))
+            }
+            // Who asks now does not wait for as long as those who have asked for a while.
+            Need::Progress | Need::Soon if asked_at > self.began_seq => ended_ms.saturating_add(LOOK_FIRST_MS),
+            Need::Progress | Need::Soon => {
+                let waited_ms = ended_ms.saturating_sub(self.written_ms);
+                ended_ms.saturating_add((waited_ms / 2).clamp(LOOK_FIRST_MS, LOOK_LAST_MS))
+            }
+        };
         resync.min(watched).min(soon)
     }
 
-    /// A listing ended; the next one is later.
-    pub fn ended(&mut self, now_ms: u64) {
+    /// A listing of so many entries ended that had begun after that event; the next one is later.
+    pub fn ended(&mut self, now_ms: u64, began_seq: u64, entries: usize) {
         self.ended_ms = Some(now_ms);
-        self.interval_ms = self.interval_ms.saturating_mul(2).clamp(LOOK_FIRST_MS, LOOK_LAST_MS);
+        (self.began_seq, self.calls) = (began_seq, 0);
+        self.pages = entries.div_ceil(PAGE_ENTRIES).max(1);
     }
 
     /// Something was written: the next listing is soon worth while.
-    pub fn written(&mut self) {
-        self.interval_ms = 0;
+    pub fn written(&mut self, now_ms: u64) {
+        self.written_ms = now_ms;
+        self.calls = self.calls.saturating_add(1);
     }
 
     /// Forgets that the table was ever listed.
@@ -157,15 +198,37 @@ mod tests {
     #[test]
     fn a_table_is_listed_for_what_is_unclear_then_for_late_effects_then_at_each_resync() {
         let mut look = Look::default();
-        assert_eq!(look.due_ms(false, 0, 300_000), 0, "never listed");
-        look.ended(1_000);
-        assert_eq!(look.due_ms(true, 0, 300_000), 1_200);
-        look.ended(1_200);
-        assert_eq!(look.due_ms(true, 0, 300_000), 1_600);
-        assert_eq!(look.due_ms(false, 900_000, 300_000), 16_200);
-        assert_eq!(look.due_ms(false, 10_000, 300_000), 301_200);
-        look.written();
-        assert_eq!(look.due_ms(true, 0, 300_000), 1_400);
+        assert_eq!(look.due_ms(Need::Nothing, 0, 0, 300_000), 0, "never listed");
+        look.written(1_000);
+        look.ended(1_000, 1, 1);
+        assert_eq!(look.due_ms(Need::Soon, 0, 0, 300_000), 1_200);
+        look.ended(1_800, 2, 1);
+        assert_eq!(look.due_ms(Need::Soon, 0, 0, 300_000), 2_200, "half of what was waited");
+        assert_eq!(look.due_ms(Need::Nothing, 0, 900_000, 300_000), 16_800);
+        assert_eq!(look.due_ms(Need::Nothing, 0, 10_000, 300_000), 301_800);
+        look.written(1_900);
+        assert_eq!(look.due_ms(Need::Soon, 0, 0, 300_000), 2_000);
+        look.ended(100_000, 2, 1);
+        assert_eq!(look.due_ms(Need::Soon, 0, 0, 300_000), 115_000, "and no longer than for late effects");
+    }
+
+    #[test]
+    fn who_asks_anew_does_not_wait_for_as_long_as_who_has_asked_for_a_while() {
+        let mut look = Look::default();
+        look.ended(100_000, 7, 1);
+        assert_eq!(look.due_ms(Need::Soon, 7, 0, 300_000), 115_000);
+        assert_eq!(look.due_ms(Need::Soon, 8, 0, 300_000), 100_200);
+    }
+
+    #[test]
+    fn while_creations_follow_each_other_a_large_table_is_listed_more_rarely() {
+        let mut look = Look::default();
+        look.ended(1_000, 0, 101);
+        assert_eq!(look.due_ms(Need::Progress, 1, 0, 300_000), 2_500);
+        (0..75).for_each(|_| look.written(1_000));
+        assert_eq!(look.due_ms(Need::Progress, 1, 0, 300_000), 1_200);
+        look.ended(2_000, 0, 101);
+        assert_eq!(look.due_ms(Need::Soon, 1, 0, 300_000), 2_200, "nothing follows any more");
     }
 
     #[test]

@@ -201,6 +201,19 @@ pub fn table(
     (events, true)
 }
 
+/// What a listing of a table says whose pages moved meanwhile: what it shows is there. Of what it does not show it says
+/// nothing.
+#[must_use]
+pub fn glimpse(state: &State, id: &TableId, entries: &[ListedEntry]) -> Vec<Event> {
+    let mut shown: BTreeMap<&EntryId, &ListedEntry> = entries.iter().map(|entry| (&entry.id, entry)).collect();
+    for (entry, listed) in state.listed(id) {
+        if shown.get(entry).is_some_and(|shown| same(state, listed, shown)) {
+            shown.remove(entry);
+        }
+    }
+    shown.into_values().map(|entry| Event::EntrySeen(observation(id, entry))).collect()
+}
+
 fn same(state: &State, known: &Listed, entry: &ListedEntry) -> bool {
     match known {
         Listed::Ours(allocation, generation) => {

@@ -17,7 +17,7 @@ use crate::controller::lease::{self, Lease, Turn};
 use crate::controller::pacing::{Addresses, Again};
 use crate::controller::relist::Began;
 use crate::machine::check::Violation;
-use crate::machine::event::{Event, Record, codec, control};
+use crate::machine::event::{Event, Record, codec, control, outcome};
 use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId, VSwitchId};
 use crate::machine::intent::{Change, Intent};
 use crate::machine::state::{Standing, State};
@@ -86,6 +86,8 @@ pub struct Controller {
     vswitches_met: BTreeSet<VSwitchId>,
     /// Calls to each table that is being listed, under way at any time since the listing began.
     writes_since: BTreeMap<TableId, Vec<Intent>>,
+    /// Creations that a full table refused while others were under way on it.
+    refused_full: BTreeMap<TableId, Vec<outcome::EntryRefused>>,
     suspicions: Suspicions,
     departed: Departed,
     writes_in_flight: usize,
@@ -130,6 +132,7 @@ impl Controller {
             lists: BTreeMap::new(),
             vswitches_met: BTreeSet::new(),
             writes_since: BTreeMap::new(),
+            refused_full: BTreeMap::new(),
             suspicions: Suspicions::new(),
             departed: Departed::default(),
             writes_in_flight: 0,
@@ -178,7 +181,9 @@ impl Controller {
                 self.addresses_due(),
             ];
             due.extend(machine.into_iter().flatten().map(|at| self.monotonic(at)));
-            due.extend(self.barrier.due_ms(&self.state).map(|at| self.monotonic(at)));
+            due.extend(
+                self.barrier.due_ms(&self.state, &self.lanes).filter(|at| *at != u64::MAX).map(|at| self.monotonic(at)),
+            );
             due.extend(self.appending.map(|(_, since)| since.saturating_add(self.identity.timing.renew_deadline_ms)));
         }
         due.into_iter().min().filter(|due| *due != u64::MAX)

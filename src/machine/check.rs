@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::machine::event::Event;
 use crate::machine::identity::AllocationId;
-use crate::machine::state::{Entry, Listed, Phase, Standing, State, Timer};
+use crate::machine::state::{Entry, Item, Listed, Phase, Standing, State, Timer};
 
 /// Something that must hold after every event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ invariants! {
         because "they go before who waits for its room",
     "Committed": "a table's count of entries equals what is there"
         because "whole pods wait by it",
+    "Pending": "the items noted as Pending are those whose entries are there and not in effect"
+        because "deletions wait by it",
     "Indexed": "what is found by address, vSwitch or name is what is there"
         because "who is not found is not woken, and what is not taken out is a leak",
     "Timed": "a timer is that of its subject, and a subject that waits for a moment has one"
@@ -79,6 +81,7 @@ pub fn all(state: &State) -> Vec<Violation> {
     queues(state, &mut found);
     derived(state, &mut found);
     committed(state, &mut found);
+    pending(state, &mut found);
     indexed(state, &mut found);
     timed(state, &mut found);
     found
@@ -295,6 +298,20 @@ fn timed(state: &State, found: &mut Vec<Violation>) {
             let evidence = format!("{eip}:{port}/{protocol} rests without end");
             found.push(Violation { invariant: "Timed", evidence });
         }
+    }
+}
+
+fn pending(state: &State, found: &mut Vec<Violation>) {
+    let noted = state.tables.iter().flat_map(|(id, table)| table.pending.iter().map(move |item| (id.clone(), *item)));
+    let noted: BTreeSet<_> = noted.collect();
+    let is = state.allocations.iter().flat_map(|(id, allocation)| {
+        let there = |item: &&Item| matches!(item.entry, Entry::Present { available: false, .. });
+        let items = allocation.items.iter().filter(there);
+        items.map(move |item| (allocation.table.clone(), (*id, item.generation)))
+    });
+    for (table, (id, generation)) in noted.symmetric_difference(&is.collect()) {
+        let evidence = format!("generation {generation} of allocation {id} is noted as Pending in {table}, or is not");
+        found.push(Violation { invariant: "Pending", evidence });
     }
 }
 

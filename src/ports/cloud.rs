@@ -41,6 +41,25 @@ pub trait Cloud {
 /// Private IPs in one `DescribeNetworkInterfaces` (aliyun-api.md §1.9: `PrivateIpAddress.N`, 1..100).
 pub const ADDRESSES_MAX: usize = 100;
 
+/// Whether a refusal says that an entry is not in effect yet: the one to be deleted, or, where a table deletes nothing while
+/// an entry is Pending, any other (aliyun-api.md §2, §3.2).
+#[must_use]
+pub fn is_about_pending(code: &str) -> bool {
+    ["IncorretForwardEntryStatus", "IncorretStatus.ForwardEntry"].contains(&code)
+}
+
+/// Whether a refusal of a deletion speaks of that entry alone, as while it is being deleted already.
+#[must_use]
+pub fn is_about_entry(code: &str) -> bool {
+    code == "IncorrectStatus.ForwardEntry"
+}
+
+/// Whether a refusal is flow control's, whatever it says of when to come again (aliyun-api.md §3.5).
+#[must_use]
+pub fn is_flow_control(code: &str) -> bool {
+    code.contains("Throttling")
+}
+
 /// The parameters of one creation. All of them are decided and durable before the call; a repeat has equal ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateEntry {

@@ -137,6 +137,9 @@ pub enum Listing {
     Interfaces(Vec<ListedInterface>),
     /// Answer to [`ListRequest::Table`]: complete, no id twice, as many as the cloud says there are.
     Table(Vec<ListedEntry>),
+    /// Answer to [`ListRequest::Table`] whose pages do not add up, because entries came or went meanwhile: what it shows is
+    /// there, and nothing else may be concluded.
+    Moved(Vec<ListedEntry>),
 }
 
 /// Why a reading did not end well. It says nothing about what is there.
@@ -147,6 +150,8 @@ pub struct ListError {
     pub what: &'static str,
     /// The table does not exist, says the cloud.
     pub gone: bool,
+    /// Milliseconds before it should be read again, where flow control said them.
+    pub after_ms: Option<u64>,
     /// What came back.
     pub message: String,
 }

@@ -109,7 +109,10 @@ impl World {
         });
         let mut dice = Dice::new(plan.seed, "volumes");
         let replica = |_| Replica {
-            volume: Volume::new(plan.sled.unwrap_or(dice.one_in(2))),
+            volume: Volume::new({
+                let sled = dice.one_in(2);
+                plan.sled.unwrap_or(sled)
+            }),
             rolled_back: false,
             process: None,
             starts_ms: 0,

@@ -33,20 +33,13 @@ fn start_all(lanes: &mut Lanes, now_ms: u64) -> Vec<Intent> {
         .collect()
 }
 
-/// A lane that may learn to carry eight calls.
-fn eight() -> Lanes {
-    let mut lanes = Lanes::default();
-    lanes.lanes.insert(table(), Lane::of(Window::up_to(8)));
-    lanes
-}
-
 /// A lane that has learned to carry eight calls.
 fn wide() -> Lanes {
-    let mut lanes = eight();
+    let mut lanes = Lanes::default();
     for n in 0..60 {
         lanes.push(bind(n)).expect("for a lane");
         lanes.start(&table(), &bind(n));
-        lanes.ended(&table(), 0, None);
+        lanes.ended(&table(), &bind(0), 0, Said::Well);
     }
     assert_eq!(lanes.calls_at_once(&table()), 8);
     lanes
@@ -54,18 +47,20 @@ fn wide() -> Lanes {
 
 #[test]
 fn one_call_at_a_time_at_first_and_by_turns() {
-    let mut lanes = eight();
+    let mut lanes = Lanes::default();
     for intent in [bind(2), bind(1), unbind("a"), unbind("b")] {
         lanes.push(intent).expect("for a lane");
     }
     assert_eq!(start_all(&mut lanes, 0), [unbind("a")]);
     assert_eq!(first(&mut lanes, 0), None, "the lane is busy");
-    lanes.ended(&table(), 0, None);
+    lanes.ended(&table(), &unbind("a"), 0, Said::Well);
     assert_eq!(start_all(&mut lanes, 0), [bind(1), unbind("b")], "two at once, by turns");
-    lanes.ended(&table(), 0, None);
-    lanes.ended(&table(), 0, None);
+    assert!(lanes.is_creating(&table()) && lanes.is_calling(&table()));
+    lanes.ended(&table(), &bind(1), 0, Said::Well);
+    assert!(!lanes.is_creating(&table()) && lanes.is_calling(&table()), "what ended was the creation");
+    lanes.ended(&table(), &unbind("b"), 0, Said::Well);
     assert_eq!(start_all(&mut lanes, 0), [bind(2)]);
-    lanes.ended(&table(), 0, None);
+    lanes.ended(&table(), &bind(2), 0, Said::Well);
     assert!(lanes.is_idle());
 }
 
@@ -73,21 +68,26 @@ fn one_call_at_a_time_at_first_and_by_turns() {
 fn a_busy_table_waits_longer_each_time_and_no_less_than_it_said() {
     let mut lanes = Lanes::default();
     lanes.push(bind(1)).expect("for a lane");
-    for (hint, pause) in [(None, 200), (None, 400), (Some(5_000), 5_000), (None, 1_600)] {
+    let mut now_ms = 0;
+    for (said, pause) in
+        [(Said::Busy, 200), (Said::Running, 400), (Said::Throttled(Some(5_000)), 5_000), (Said::Busy, 1_600)]
+    {
         lanes.start(&table(), &bind(1));
-        lanes.ended(&table(), 0, Some(hint));
+        lanes.ended(&table(), &bind(1), now_ms, said);
         lanes.push(bind(1)).expect("for a lane");
-        assert_eq!((lanes.due_ms(0), first(&mut lanes, pause - 1)), (Some(pause), None));
+        assert_eq!((lanes.due_ms(now_ms), first(&mut lanes, now_ms + pause - 1)), (Some(now_ms + pause), None));
+        now_ms += pause;
         lanes.all = Budget::default();
         lanes.creations = Budget::default();
     }
-    lanes.start(&table(), &bind(1));
-    lanes.ended(&table(), 0, None);
-    lanes.push(bind(1)).expect("for a lane");
-    lanes.start(&table(), &bind(1));
-    lanes.ended(&table(), 0, Some(None));
-    lanes.push(bind(1)).expect("for a lane");
-    assert_eq!(lanes.due_ms(0), Some(200), "an answer ends the growth");
+    // The answer lets two calls at once be tried, which a refusal ends without a pause.
+    for said in [Said::Well, Said::Busy, Said::Busy] {
+        assert_eq!(first(&mut lanes, now_ms), Some(bind(1)));
+        lanes.start(&table(), &bind(1));
+        lanes.ended(&table(), &bind(1), now_ms, said);
+        lanes.push(bind(1)).expect("for a lane");
+    }
+    assert_eq!(lanes.due_ms(now_ms), Some(now_ms + 200), "an answer ends the growth");
 }
 
 #[test]
@@ -100,11 +100,17 @@ fn what_a_table_takes_is_learned_and_remembered() {
     assert_eq!(start_all(&mut lanes, 0), expected, "eight at once, in order");
     assert_eq!(first(&mut lanes, 0), None);
     for _ in 0..8 {
-        lanes.ended(&table(), 10, Some(None));
+        lanes.ended(&table(), &bind(0), 10, Said::Busy);
     }
     assert_eq!(lanes.calls_at_once(&table()), 4, "one round of refusals is one");
-    let due_ms = lanes.due_ms(10).expect("it goes on");
-    assert_eq!(start_all(&mut lanes, due_ms).len(), 4);
+    assert_eq!(start_all(&mut lanes, 10).len(), 4, "fewer at once, without a pause");
+    for _ in 0..3 {
+        let calls = lanes.calls_at_once(&table());
+        (0..calls).for_each(|_| lanes.ended(&table(), &bind(0), 20, Said::Busy));
+        let started = start_all(&mut lanes, 20).len();
+        assert!(started == usize::try_from(calls / 2).expect("few"), "{started} of {calls}");
+    }
+    assert_eq!(lanes.due_ms(20), Some(220), "a pause where even one is too many");
 }
 
 #[test]
@@ -122,7 +128,7 @@ fn creations_and_deletions_share_the_calls_and_neither_starves() {
             } else {
                 deletions += 1
             }
-            lanes.ended(&table(), 0, None);
+            lanes.ended(&table(), &intent, 0, Said::Well);
         }
     }
     assert!(u32::abs_diff(creations, deletions) <= 8, "{creations} creations, {deletions} deletions");
@@ -133,14 +139,78 @@ fn deletions_wait_for_pending_entries_once_the_table_has_said_so() {
     let mut lanes = Lanes::default();
     lanes.push(unbind("a")).expect("for a lane");
     lanes.pending(&table(), 1);
-    assert_eq!(first(&mut lanes, 0), Some(unbind("a")), "not every table minds");
-    lanes.deletion_blocked(&table());
-    assert_eq!((first(&mut lanes, 0), lanes.due_ms(0)), (None, None), "what ends it is an input of its own");
+    assert_eq!(start_all(&mut lanes, 0), [unbind("a")], "not every table minds");
+    lanes.ended(&table(), &unbind("a"), 0, Said::Pending);
+    lanes.push(unbind("a")).expect("for a lane");
+    lanes.pending(&table(), 1);
+    assert_eq!(lanes.minding(), [table()]);
+    assert_eq!(first(&mut lanes, 400), None);
     lanes.push(bind(1)).expect("for a lane");
-    assert_eq!(first(&mut lanes, 0), Some(bind(1)), "creations need not wait");
+    assert_eq!(first(&mut lanes, 400), None, "nothing more becomes Pending while the deletion waits for that to end");
     lanes.pending(&table(), 0);
-    assert_eq!(first(&mut lanes, 0), Some(unbind("a")));
+    assert_eq!(first(&mut lanes, 400), Some(unbind("a")), "at once when nothing is Pending");
     assert!(!lanes.is_idle());
+}
+
+/// A table that deletes nothing while an entry is Pending, for half a second each, as in the model; calls take 50 ms.
+/// Says how long the longest deletion waited, and how many of each were done in that time.
+fn churn(creations: u64, deletions: u64, stuck: bool) -> (u64, u64, u64) {
+    let mut lanes = wide();
+    let (mut under_way, mut pending): (Vec<(u64, Intent, bool)>, Vec<u64>) = (Vec::new(), Vec::new());
+    (100..100 + creations).for_each(|n| lanes.push(bind(n)).expect("for a lane"));
+    (0..deletions).for_each(|n| lanes.push(unbind(&format!("e{n:04}"))).expect("for a lane"));
+    let (mut longest_ms, mut created, mut deleted) = (0, 0, 0);
+    for now_ms in 0..30_000 {
+        pending.retain(|until_ms| *until_ms > now_ms);
+        let (ended, rest): (Vec<_>, Vec<_>) = under_way.into_iter().partition(|(at_ms, ..)| *at_ms <= now_ms);
+        under_way = rest;
+        for (_, intent, blocked) in ended {
+            let said = if blocked { Said::Pending } else { Said::Well };
+            lanes.ended(&table(), &intent, now_ms, said);
+            match intent {
+                Intent::Bind { .. } => created += 1,
+                other if blocked => lanes.push(other).expect("for a lane"),
+                _ => (longest_ms, deleted) = (now_ms, deleted + 1),
+            }
+        }
+        // Listings tell of it every 200 ms.
+        if now_ms % 200 == 0 {
+            lanes.pending(&table(), pending.len() + usize::from(stuck));
+        }
+        for intent in start_all(&mut lanes, now_ms) {
+            let blocked = matches!(intent, Intent::Unbind { .. }) && (stuck || !pending.is_empty());
+            if matches!(intent, Intent::Bind { .. }) {
+                pending.push(now_ms + 500);
+            }
+            under_way.push((now_ms + 50, intent, blocked));
+        }
+    }
+    (longest_ms, created, deleted)
+}
+
+#[test]
+fn where_pending_entries_block_deletions_both_go_on_by_turns() {
+    let (longest_ms, created, deleted) = churn(500, 200, false);
+    assert_eq!((created, deleted), (500, 200));
+    // A turn of creations, the wait for what they made, and a turn of deletions, for every 80 of them.
+    assert!(longest_ms <= 6_000, "{longest_ms} ms");
+}
+
+#[test]
+fn an_entry_that_stays_pending_holds_creations_only_for_moments() {
+    let (_, created, deleted) = churn(1_500, 5, true);
+    assert_eq!((created, deleted), (1_500, 0));
+}
+
+#[test]
+fn what_a_full_table_refused_stops_creations_until_that_is_told() {
+    let mut lanes = wide();
+    lanes.push(bind(100)).expect("for a lane");
+    lanes.push(unbind("a")).expect("for a lane");
+    lanes.full(&table(), true);
+    assert_eq!(start_all(&mut lanes, 0), [unbind("a")]);
+    lanes.full(&table(), false);
+    assert_eq!(start_all(&mut lanes, 0), [bind(100)]);
 }
 
 #[test]
@@ -158,9 +228,9 @@ fn a_table_that_is_stuck_delays_no_other() {
             lanes.start(&table, &candidates[0]);
             if table == well {
                 done += 1;
-                lanes.ended(&well, now_ms, None);
+                lanes.ended(&well, &candidates[0], now_ms, Said::Well);
             } else {
-                lanes.ended(&stuck, now_ms, Some(None));
+                lanes.ended(&stuck, &candidates[0], now_ms, Said::Busy);
                 lanes.push(candidates[0].clone()).expect("for a lane");
             }
         }
@@ -179,7 +249,7 @@ fn flow_control_holds_all_lanes_of_that_kind_for_as_long_as_it_said() {
     lanes.push(unbind("e")).expect("for a lane");
     let (a, b) = (TableId::from("a"), TableId::from("b"));
     lanes.start(&a, &bind_of("a", 0));
-    lanes.ended(&a, 0, Some(Some(700)));
+    lanes.ended(&a, &bind_of("a", 0), 0, Said::Throttled(Some(700)));
     let open: Vec<_> = lanes.next(699).map(|(table, _)| table).collect();
     assert_eq!(open, [table()], "deletions are another action");
     assert_eq!(lanes.due_ms(699), Some(700));
@@ -206,7 +276,7 @@ fn where_the_account_gives_less_than_is_asked_the_lanes_take_turns() {
         let next: Vec<_> = lanes.next(now_ms).collect();
         for (table, candidates) in next {
             lanes.start(&table, &candidates[0]);
-            lanes.ended(&table, now_ms, None);
+            lanes.ended(&table, &candidates[0], now_ms, Said::Well);
             *served.entry(table).or_default() += 1;
         }
         now_ms = lanes.due_ms(now_ms).unwrap_or(now_ms + 1);

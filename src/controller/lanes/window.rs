@@ -74,13 +74,15 @@ impl Window {
         }
     }
 
-    /// The table said that it is busy while `others` more calls were under way.
-    pub(super) fn busy(&mut self, others: u32) {
+    /// The table said that it is busy while `others` more calls were under way. Says whether there were too many at once;
+    /// otherwise even one is too many for now.
+    pub(super) fn busy(&mut self, others: u32) -> bool {
         if self.deaf > 0 {
             self.deaf = self.deaf.saturating_sub(1);
-            return;
+            return true;
         }
         self.good = 0;
+        let several = self.calls() > 1;
         if self.size > CALL {
             self.ceiling = self.calls().saturating_sub(1).max(1);
             self.size = (self.size / 2).max(CALL);
@@ -89,6 +91,7 @@ impl Window {
         if self.gap_ms > 0 || self.ceiling < self.most {
             self.probe_after = self.probe_after.saturating_mul(2).min(PROBE_LAST);
         }
+        several
     }
 
     /// Tries a little more than was once too much.

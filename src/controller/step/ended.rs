@@ -1,10 +1,11 @@
 //! How effects ended, as events; what was not carried out is put off without leaving a record.
 
+use crate::controller::lanes::Said;
 use crate::controller::step::{Controller, EffectId, Now};
 use crate::machine::event::{Event, outcome};
 use crate::machine::identity::{AllocationId, Generation, TableId};
 use crate::machine::intent::Intent;
-use crate::ports::cloud::ErrorClass;
+use crate::ports::cloud::{ErrorClass, is_about_entry, is_about_pending, is_flow_control};
 use crate::ports::effect::{Ended, Refusal, Why};
 
 /// The pause before a claim that was dropped is looked at again: by then the watch has told.
@@ -41,7 +42,9 @@ impl Controller {
     ) {
         let machine_ms = self.machine(now);
         let (allocation, generation) = (allocation.into(), generation.into());
-        let mut pause = None;
+        let said = said(&ended, false);
+        self.lanes.ended(table, intent, machine_ms, said);
+        self.barrier.written(table, machine_ms);
         match ended {
             Ended::Created(entry) => {
                 let entry = entry.as_str().to_owned();
@@ -50,43 +53,57 @@ impl Controller {
             Ended::Refused(Refusal { why, code, message }) => {
                 let class = class_number(why);
                 let body = outcome::EntryRefused { allocation, generation, class, code, message };
-                self.emit(now, Event::EntryRefused(body));
+                if why == Why::Cloud(ErrorClass::Quota) {
+                    self.lanes.full(table, true);
+                    self.refused_full.entry(table.clone()).or_default().push(body);
+                } else {
+                    self.emit(now, Event::EntryRefused(body));
+                    self.push_again(now, intent);
+                }
             }
             Ended::Unknown { code } => {
-                pause = Some(None);
                 self.emit(now, Event::EntryUnknown(outcome::EntryUnknown { allocation, generation, code }));
+                self.push_again(now, intent);
             }
-            Ended::Again { after_ms, .. } => pause = Some(after_ms),
-            Ended::Done | Ended::Claimed { .. } => {}
+            Ended::Again { .. } | Ended::Done | Ended::Claimed { .. } => self.push_again(now, intent),
         }
-        self.barrier.written(table);
-        self.lanes.ended(table, machine_ms, pause);
-        self.push_again(now, intent);
+        self.tell_of_full(now, table);
+    }
+
+    /// Creations that a full table refused are told when all that were under way beside them have ended, in order of their
+    /// pods: how many entries it takes is what it has then.
+    fn tell_of_full(&mut self, now: Now, table: &TableId) {
+        if self.lanes.is_creating(table) {
+            return;
+        }
+        let Some(mut refused) = self.refused_full.remove(table) else { return };
+        self.lanes.full(table, false);
+        refused.sort_by_key(|body| (body.allocation, body.generation));
+        for body in refused {
+            self.emit(now, Event::EntryRefused(body));
+        }
     }
 
     fn deletion_ended(&mut self, now: Now, intent: &Intent, table: &TableId, entry: &str, ended: Ended) {
         let machine_ms = self.machine(now);
         let (table_name, entry) = (table.as_str().to_owned(), entry.to_owned());
-        let mut pause = None;
+        let said = said(&ended, true);
+        self.lanes.ended(table, intent, machine_ms, said);
+        self.barrier.written(table, machine_ms);
         match ended {
             Ended::Done | Ended::Refused(Refusal { why: Why::Cloud(ErrorClass::Gone) | Why::Gone, .. }) => {
                 self.emit(now, Event::EntryDeleted(outcome::EntryDeleted { table: table_name, entry }));
             }
             Ended::Unknown { code } => {
-                pause = Some(None);
                 self.emit(now, Event::DeleteUnknown(outcome::DeleteUnknown { table: table_name, entry, code }));
             }
-            Ended::Refused(_) => {
-                // Only somebody else can lift it, and the table's other entries need not wait for that.
-                self.barrier.written(table);
-                self.lanes.ended(table, machine_ms, None);
-                return self.again.put_off(intent.clone(), machine_ms, Some(DENIED_MS));
+            // Only somebody else can lift it, and the table's other entries need not wait for that.
+            Ended::Refused(_) => return self.again.put_off(intent.clone(), machine_ms, Some(DENIED_MS)),
+            Ended::Again { code, .. } if is_about_entry(&code) => {
+                return self.again.put_off(intent.clone(), machine_ms, None);
             }
-            Ended::Again { after_ms, .. } => pause = Some(after_ms),
-            Ended::Created(_) | Ended::Claimed { .. } => {}
+            Ended::Again { .. } | Ended::Created(_) | Ended::Claimed { .. } => {}
         }
-        self.barrier.written(table);
-        self.lanes.ended(table, machine_ms, pause);
         self.push_again(now, intent);
     }
 
@@ -140,6 +157,19 @@ impl Controller {
         } else {
             self.again.forget(&intent);
         }
+    }
+}
+
+/// What the end of a call to a table says to its lane.
+fn said(ended: &Ended, deletion: bool) -> Said {
+    match ended {
+        Ended::Done | Ended::Claimed { .. } | Ended::Created(_) | Ended::Refused(_) => Said::Well,
+        Ended::Unknown { .. } => Said::Busy,
+        Ended::Again { code, .. } if deletion && is_about_pending(code) => Said::Pending,
+        Ended::Again { code, .. } if deletion && is_about_entry(code) => Said::Well,
+        Ended::Again { after_ms, code, .. } if is_flow_control(code) => Said::Throttled(*after_ms),
+        Ended::Again { after_ms: Some(_), .. } => Said::Running,
+        Ended::Again { after_ms: None, .. } => Said::Busy,
     }
 }
 

@@ -16,7 +16,7 @@ impl Controller {
             vswitches: self.vswitches_met.iter().cloned().chain(self.state.vswitches_known()).collect(),
             gateways: self.state.gateways_configured(),
         };
-        for request in self.barrier.due(&self.state, machine_ms, survey) {
+        for request in self.barrier.due(&self.state, &self.lanes, machine_ms, survey) {
             self.list(now, request);
         }
         let locating = self.lists.values().any(|(request, _)| matches!(request, ListRequest::Interfaces(_)));
@@ -82,23 +82,33 @@ impl Controller {
             }
             (ListRequest::Table(table), Ok(Listing::Table(entries))) => {
                 self.table_listed(now, table, &entries, began);
+                self.barrier.looked(table, machine_ms, began.seq, entries.len());
                 self.barrier.read(&self.state, ListKey::Table(table.clone()), machine_ms);
             }
-            (request, _) => self.list_failed(now, request),
+            (ListRequest::Table(table), Ok(Listing::Moved(entries))) if self.state.is_open(table) => {
+                self.writes_since.remove(table);
+                for event in relist::glimpse(&self.state, table, &entries) {
+                    self.emit(now, event);
+                }
+                self.barrier.looked(table, machine_ms, began.seq, entries.len());
+                self.barrier.moved(&self.state, table, machine_ms);
+            }
+            (request, Ok(_)) => self.list_failed(now, request, None),
+            (request, Err(error)) => self.list_failed(now, request, error.after_ms),
         }
     }
 
-    fn list_failed(&mut self, now: Now, request: &ListRequest) {
+    fn list_failed(&mut self, now: Now, request: &ListRequest, after_ms: Option<u64>) {
         let machine_ms = self.machine(now);
         match request {
             ListRequest::Cluster => {
                 self.departed.listing_ends();
-                self.barrier.failed(ListKey::Cluster, machine_ms);
+                self.barrier.failed(ListKey::Cluster, machine_ms, after_ms);
             }
-            ListRequest::Survey { .. } => self.barrier.failed(ListKey::Survey, machine_ms),
+            ListRequest::Survey { .. } => self.barrier.failed(ListKey::Survey, machine_ms, after_ms),
             ListRequest::Table(table) => {
                 self.writes_since.remove(table);
-                self.barrier.failed(ListKey::Table(table.clone()), machine_ms);
+                self.barrier.failed(ListKey::Table(table.clone()), machine_ms, after_ms);
             }
             ListRequest::Interfaces(addresses) => {
                 for ip in addresses {

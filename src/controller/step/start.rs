@@ -22,6 +22,8 @@ impl Controller {
             Intent::Locate { ip, .. } if !self.state.is_sought(ip) => {}
             Intent::Locate { ip, .. } => self.addresses.ask(ip, machine_ms),
             Intent::Observe { .. } => {}
+            // Whether the table takes it is told when all that were under way beside it have ended.
+            Intent::Bind { ref table, generation, .. } if self.is_refused_full(table, generation) => {}
             Intent::Bind { .. } | Intent::Unbind { .. } => {
                 self.lanes.push(intent).unwrap_or_default();
             }
@@ -35,6 +37,11 @@ impl Controller {
                 self.ready.insert((rests_on, intent));
             }
         }
+    }
+
+    fn is_refused_full(&self, table: &TableId, generation: Generation) -> bool {
+        let refused = self.refused_full.get(table);
+        refused.is_some_and(|refused| refused.iter().any(|body| Generation::from(body.generation) == generation))
     }
 
     /// An intent is no longer wanted. One that is under way ends by itself.
@@ -96,14 +103,20 @@ impl Controller {
 
     /// Calls to forward tables, lane by lane.
     fn start_calls(&mut self, machine_ms: u64) {
-        let lanes: Vec<_> = self.lanes.next(machine_ms).filter(|(table, _)| self.state.is_open(table)).collect();
+        for table in self.lanes.minding() {
+            self.lanes.pending(&table, self.state.pending(&table));
+        }
+        let may = |(table, _): &(TableId, Vec<Intent>)| {
+            self.state.is_open(table) && !self.barrier.wants_quiet(&self.state, table)
+        };
+        let lanes: Vec<_> = self.lanes.next(machine_ms).filter(may).collect();
         for (table, candidates) in lanes {
             for intent in candidates {
                 if self.state.agenda().rests_on(&intent).is_none_or(|rests_on| rests_on > self.durable.seq) {
                     self.lanes.forget(&table, &intent);
                     continue;
                 }
-                if self.is_blocked(&intent) {
+                if self.is_blocked(&intent) || !self.lanes.has_budget(machine_ms, &intent) {
                     continue;
                 }
                 let Some(effect) = self.effect_of(&intent) else { continue };

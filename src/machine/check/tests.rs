@@ -136,6 +136,11 @@ const MUTANTS: &[Mutant] = &[
         assert!(table(state).partial.insert(id));
     }),
     ("Committed", |state| table(state).committed += 1),
+    ("Pending", |state| {
+        let id = first(state);
+        let generation = state.allocations.get(&id).unwrap().items[0].generation;
+        assert!(table(state).pending.insert((id, generation)));
+    }),
     ("Indexed", |state| {
         let ip = state.allocations.get(&first(state)).unwrap().ip;
         state.by_ip.remove(&ip);

@@ -363,11 +363,17 @@ impl State {
             Entry::Planned | Entry::Unknown { .. } | Entry::Refused { .. } | Entry::Gone => None,
         };
         let (was_gone, was_listed) = (item.entry == Entry::Gone, listed(&item.entry));
+        let pending = matches!(entry, Entry::Present { available: false, .. });
         item.touched |= !matches!(entry, Entry::Planned | Entry::Gone | Entry::Refused { .. });
         item.entry = entry;
         let (gone, now_listed, leaving) = (item.entry == Entry::Gone, listed(&item.entry), item.leaving);
         let table = self.tables.or_default(table_id.clone());
-        table.awaited.remove(&(id, generation));
+        table.forget_awaited((id, generation));
+        if pending {
+            table.pending.insert((id, generation));
+        } else {
+            table.pending.remove(&(id, generation));
+        }
         match (was_gone, gone) {
             (false, true) => {
                 table.committed = table.committed.saturating_sub(1);

@@ -58,7 +58,8 @@ impl State {
             self.by_generation.remove(&item.generation);
             self.disown((allocation.eip, item.want.protocol, item.external), item.touched);
             let table = self.tables.or_default(allocation.table.clone());
-            table.awaited.remove(&(id, item.generation));
+            table.forget_awaited((id, item.generation));
+            table.pending.remove(&(id, item.generation));
             if item.entry != Entry::Gone {
                 table.committed = table.committed.saturating_sub(1);
             }

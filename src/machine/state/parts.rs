@@ -154,6 +154,12 @@ pub struct Table {
     pub(crate) entries: Map<EntryId, Listed>,
     /// Items and strays whose state the next listing must tell.
     pub(crate) awaited: BTreeSet<(AllocationId, Generation)>,
+    /// Of these, the items of which only a complete listing tells what is awaited.
+    pub(crate) awaited_whole: BTreeSet<(AllocationId, Generation)>,
+    /// The event that last added to what is awaited.
+    pub(crate) awaited_at: u64,
+    /// Items whose entries are there and not yet in effect.
+    pub(crate) pending: BTreeSet<(AllocationId, Generation)>,
     /// Strays by what they occupy outside, and inside.
     pub(crate) strays_external: Map<(Ipv4Addr, Protocol, u16), EntryId>,
     pub(crate) strays_internal: Map<(Ipv4Addr, Protocol, u16), EntryId>,

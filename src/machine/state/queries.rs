@@ -230,6 +230,25 @@ impl State {
         matches!(listed, Some(super::Listed::Stray(_)))
     }
 
+    /// Whether somebody waits for what only a complete listing of a table tells.
+    #[must_use]
+    pub fn needs_whole(&self, table: &TableId) -> bool {
+        let needs = |table: &Table| !table.open || !table.awaited_whole.is_empty() || !table.strays_going.is_empty();
+        self.tables.get(table).is_none_or(needs)
+    }
+
+    /// The event that last added to what a listing of a table must tell.
+    #[must_use]
+    pub fn awaited_at(&self, table: &TableId) -> u64 {
+        self.tables.get(table).map_or(0, |table| table.awaited_at)
+    }
+
+    /// How many entries of items of a table are there and not yet in effect, as last seen.
+    #[must_use]
+    pub fn pending(&self, table: &TableId) -> usize {
+        self.tables.get(table).map_or(0, |table| table.pending.len())
+    }
+
     /// A pod.
     #[must_use]
     pub fn pod(&self, uid: &PodUid) -> Option<&Pod> {
@@ -371,6 +390,27 @@ impl Pod {
 }
 
 impl Table {
+    /// Notes whether the next listing must tell something of an item, and whether only a complete one can.
+    pub(crate) fn put_awaited(&mut self, item: (AllocationId, Generation), awaits: bool, whole: bool, seq: u64) {
+        if awaits && self.awaited.insert(item) {
+            self.awaited_at = seq;
+        }
+        if !awaits {
+            self.awaited.remove(&item);
+        }
+        if awaits && whole {
+            self.awaited_whole.insert(item);
+        } else {
+            self.awaited_whole.remove(&item);
+        }
+    }
+
+    /// Nothing of an item is awaited any more.
+    pub(crate) fn forget_awaited(&mut self, item: (AllocationId, Generation)) {
+        self.awaited.remove(&item);
+        self.awaited_whole.remove(&item);
+    }
+
     /// The stray of that id.
     pub(crate) fn stray(&self, id: Option<&crate::machine::identity::EntryId>) -> Option<&Stray> {
         match self.entries.get(id?)? {

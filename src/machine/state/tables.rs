@@ -344,7 +344,9 @@ impl State {
         let intent = || Intent::Unbind { table: table_id.clone(), entry: id.clone() };
         let wanted: Vec<Intent> = goes.then(intent).into_iter().collect();
         if stray.deleted {
-            table.strays_going.insert(id.clone());
+            if table.strays_going.insert(id.clone()) {
+                table.awaited_at = self.seq;
+            }
         } else {
             table.strays_going.remove(id);
         }

@@ -19,10 +19,10 @@ impl State {
         let Some(allocation) = self.allocations.get(&id) else { return };
         let (quiet, clear) = (self.is_quiet(id, allocation), self.is_clear(allocation));
         let wanted = intents_of(id, allocation, quiet, clear);
-        let awaited: Vec<_> =
-            allocation.items.iter().map(|item| (item.generation, awaits(allocation, item, quiet))).collect();
+        let waits = |item: &Item| (item.generation, awaits(allocation, item, quiet), needs_whole(allocation, item));
+        let awaited: Vec<_> = allocation.items.iter().map(waits).collect();
         let (table_id, pod) = (allocation.table.clone(), allocation.pod.clone());
-        let awaits_any = awaited.iter().any(|(_, awaits)| *awaits);
+        let awaits_any = awaited.iter().any(|(_, awaits, _)| *awaits);
         let hashed = self.hash_of(id, allocation);
         let partial = allocation.is_partial();
         let Some(allocation) = self.allocations.get_mut(&id) else { return };
@@ -44,12 +44,8 @@ impl State {
         } else {
             table.partial.remove(&id);
         }
-        for (generation, awaits) in awaited {
-            if awaits {
-                table.awaited.insert((id, generation));
-            } else {
-                table.awaited.remove(&(id, generation));
-            }
+        for (generation, awaits, whole) in awaited {
+            table.put_awaited((id, generation), awaits, whole, self.seq);
         }
         if self.lacks(id, &pod) {
             self.lacking.insert(id);
@@ -278,10 +274,22 @@ pub(crate) fn awaits(allocation: &Allocation, item: &Item, quiet: bool) -> bool 
     match &item.entry {
         Entry::Unknown { looked, .. } => !looked || going,
         Entry::Refused { class: RefusedClass::Duplicate, looked, .. } => !looked,
-        Entry::Present { verified: false, .. } if going => may_go(allocation, item, quiet),
-        Entry::Present { available, missed_ms, .. } => !going && (!available || missed_ms.is_some()),
+        // The cloud deletes nothing that is not in effect yet.
+        Entry::Present { verified, available, .. } if going => {
+            (!verified || !available) && may_go(allocation, item, quiet)
+        }
+        Entry::Present { available, missed_ms, .. } => !available || missed_ms.is_some(),
         Entry::Deleting { .. } => true,
         Entry::Planned | Entry::Refused { .. } | Entry::Gone => false,
+    }
+}
+
+/// Whether only a complete listing tells what is awaited of an item. That an entry is in effect any listing tells.
+pub(crate) fn needs_whole(allocation: &Allocation, item: &Item) -> bool {
+    let going = allocation.removal(item).is_some();
+    match &item.entry {
+        Entry::Present { verified, missed_ms, .. } => missed_ms.is_some() || (going && !verified),
+        Entry::Unknown { .. } | Entry::Refused { .. } | Entry::Deleting { .. } | Entry::Planned | Entry::Gone => true,
     }
 }
 

@@ -12,8 +12,8 @@ const GROUP_MAX: usize = 1_024;
 /// Writes to the API server under way at once.
 const WRITES_MAX: usize = 16;
 
-/// Calls to the cloud under way at once: one for each table.
-const CALLS_MAX: usize = 2;
+/// Calls to the cloud under way at once: those of two tables.
+const CALLS_MAX: usize = 2 * natgw::controller::lanes::CALLS_MAX as usize;
 
 struct Bounded;
 
