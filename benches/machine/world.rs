@@ -246,7 +246,7 @@ impl World {
             }
         }
         self.record(Event::TableListed(seen::TableListed { table: name, began_seq, began_ms, entries: 0 }));
-        if self.state.is_awaited(table) {
+        if self.state.is_awaited(table, self.now_ms) {
             self.looks.insert(table.clone());
         }
     }

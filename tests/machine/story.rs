@@ -73,7 +73,7 @@ struct Stage {
     begun: bool,
 }
 
-pub fn settings() -> control::Configured {
+fn settings() -> control::Configured {
     control::Configured {
         cluster_uid: "c1".into(),
         pools: 0,
