@@ -271,10 +271,10 @@ pub enum Subject {
     Allocation(AllocationId),
     /// An entry that is bound to no item.
     Stray(TableId, EntryId),
-    /// The queue of a table.
-    Queue(TableId),
     /// A pod, by its arrival: who asked first is decided first.
     Pod(u64, PodUid),
+    /// The queue of a table: after the pods, one of which may have come before its head and asks anew.
+    Queue(TableId),
 }
 
 impl Stray {
