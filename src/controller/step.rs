@@ -16,6 +16,7 @@ use crate::controller::lease::{self, Lease, Turn};
 use crate::controller::pacing::{Addresses, Again};
 use crate::controller::relist::Began;
 use crate::machine::check::Violation;
+use crate::machine::demand::WaitReason;
 use crate::machine::event::{Event, Record, codec, control};
 use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId, VSwitchId};
 use crate::machine::intent::{Change, Intent};
@@ -222,7 +223,9 @@ impl Controller {
                 published || self.state.waits_for_others(*id)
             }
             Standing::Refused(_) | Standing::Waiting { queue: Some(_), .. } => true,
-            Standing::Waiting { reason, .. } => *reason == crate::machine::demand::WaitReason::OtherController,
+            Standing::Waiting { reason, .. } => {
+                matches!(reason, WaitReason::OtherController | WaitReason::NotAdopted)
+            }
             Standing::Open => !pod.is_served(),
         };
         self.leads() && quiet && self.barrier.is_passed() && self.state.pods().all(done)

@@ -28,6 +28,7 @@ fn mapping() -> Mapping {
         items: vec![item(80, 512, Protocol::Tcp, 18), item(53, 513, Protocol::Udp, 19)],
         owner: None,
         absent_since_wall_ms: None,
+        adopted: crate::ports::cluster::Adopted::default(),
         releasing: Vec::new(),
     }
 }
@@ -147,6 +148,8 @@ fn a_claim_gives_the_mapping_back() {
         items: vec![item(80, 512, 6, 18), item(53, 513, 17, 19)],
         absent_since_wall_ms: None,
         releasing: Vec::new(),
+        entries: Vec::new(),
+        kept: false,
     };
     assert_eq!(seen.claim.as_deref(), Some(&claim));
     assert_eq!((seen.deleting, seen.finalizer, seen.published), (false, true, false));

@@ -78,9 +78,8 @@ impl State {
             Event::TableGone(body) => self.table_gone(&body.table.as_str().into()),
 
             Event::Allocated(body) => self.allocated(body, super::allocations::Origin::Decided)?,
-            Event::Recovered(body) | Event::Adopted(body) => {
-                self.allocated(body, super::allocations::Origin::Claimed)?;
-            }
+            Event::Recovered(body) => self.allocated(body, super::allocations::Origin::Claimed)?,
+            Event::Adopted(body) => self.allocated(body, super::allocations::Origin::Adopted)?,
             Event::Waited(body) => self.waited(body)?,
             Event::Refused(body) => self.refused(body)?,
             Event::ReleaseDecided(body) => {
@@ -99,6 +98,9 @@ impl State {
             Event::Reserved(body) => self.reserved(body)?,
             Event::FixedBound(body) => self.fixed_bound(body)?,
             Event::FixedMoved(body) => self.fixed_moved(body)?,
+            Event::Halted(body) => self.halted_at(body)?,
+            Event::Resumed(_) => self.resumed()?,
+            Event::Contested(body) => self.contested(body)?,
             Event::Superseded(_) => return Err("this build does not decide it; use a newer natgw"),
             Event::ClaimWritten(_)
             | Event::ClaimRefused(_)
@@ -119,7 +121,8 @@ impl State {
             | Event::RetryDue(_)
             | Event::ProbeDue(_)
             | Event::RetentionEnded(_)
-            | Event::TableRested(_) => self.fold_outcome(event)?,
+            | Event::TableRested(_)
+            | Event::ContestEnded(_) => self.fold_outcome(event)?,
         }
         Ok(())
     }
@@ -154,6 +157,7 @@ impl State {
             Event::ProbeDue(body) => self.probe_due(&body.table.as_str().into()),
             Event::RetentionEnded(body) => self.retention_ended(body.allocation.into()),
             Event::TableRested(body) => self.table_rested(&body.table.as_str().into()),
+            Event::ContestEnded(body) => self.contest_ended(body.allocation.into()),
             _ => return Err("it is not an outcome or a timer"),
         }
         Ok(())
@@ -161,6 +165,7 @@ impl State {
 
     fn cluster_read(&mut self) {
         self.cluster_read = true;
+        self.wake_originals();
         self.end_rebuild();
     }
 
@@ -182,6 +187,7 @@ impl State {
         self.term = term;
         self.term_seen = self.term_seen.max(term);
         self.cluster_read = false;
+        self.judge_others_anew();
         self.pools_announced.clear();
         self.allocations_decided = 0;
         self.generations_decided = 0;

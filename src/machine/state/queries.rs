@@ -88,6 +88,8 @@ impl State {
             *claim.uid == *seen.uid
                 && claim.claim == seen.claim
                 && claim.published == seen.published
+                && claim.shown == seen.shown
+                && claim.deleting == seen.deleting
                 && claim.written_by_us == (seen.manager == seen::MANAGER_NATGW)
         });
         let ours = self.by_name.get(&key).and_then(|id| Some((*id, self.allocations.get(id)?)));
@@ -95,7 +97,9 @@ impl State {
             let named = seen.claim.as_ref().is_some_and(|claim| AllocationId::from(claim.allocation) == id);
             let uid = allocation.claim_uid.as_ref().is_some_and(|(uid, _)| **uid == *seen.uid);
             let status = !allocation.is_shown_otherwise(seen.published);
-            named && uid && status && !allocation.is_edited(seen) && allocation.claim_deleting == seen.deleting
+            let restored = allocation.edited && !allocation.differs(seen);
+            let as_written = !restored && !allocation.is_edited(seen);
+            named && uid && status && as_written && allocation.claim_deleting == seen.deleting
         })
     }
 
