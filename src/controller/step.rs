@@ -219,7 +219,8 @@ impl Controller {
             && self.state.agenda().is_empty();
         let done = |(_, pod): (&PodUid, &crate::machine::state::Pod)| match pod.standing() {
             Standing::Allocated(id) => {
-                let published = self.state.allocation(*id).is_some_and(|allocation| allocation.is_published());
+                let known = self.state.allocation(*id);
+                let published = known.is_some_and(|known| known.is_published() && !known.yields());
                 published || self.state.waits_for_others(*id)
             }
             Standing::Refused(_) | Standing::Waiting { queue: Some(_), .. } => true,

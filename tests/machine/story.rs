@@ -372,7 +372,7 @@ impl Stage {
             let (how, what) = word.split_once('=').expect("HOW=WHAT");
             match how {
                 "without" => claims.retain(|claim| claim.name != what),
-                "spoilt" => claims.iter_mut().filter(|claim| claim.name == what).for_each(|claim| claim.claim = None),
+                "spoilt" => claims.iter_mut().filter(|claim| claim.name == what).for_each(spoil),
                 "renamed" => {
                     let (name, n) = what.split_once(':').expect("NAME:N");
                     let renamed = claims.iter_mut().filter(|claim| claim.name == name);
@@ -482,6 +482,23 @@ fn named(event: &Event) -> Option<((u64, u64), String)> {
         }
         _ => None,
     }
+}
+
+/// The annotation is lost: what spec and status say is left.
+fn spoil(seen: &mut seen::ClaimSeen) {
+    let Some(claim) = seen.claim.take() else { return };
+    let id = |at: usize| claim.entries.get(at).filter(|id| !id.is_empty()).cloned();
+    let items = claim.items.iter().enumerate();
+    seen.shown = claim.eip.zip(claim.ip).map(|(eip, ip)| {
+        Box::new(seen::Shown {
+            pod: Some(claim.pod.clone()),
+            gateway: claim.gateway.clone(),
+            eip,
+            ip,
+            place: claim.place.clone(),
+            items: items.map(|(at, item)| (item.internal, item.external, item.protocol, id(at))).collect(),
+        })
+    });
 }
 
 fn zone(gateway: &str) -> &str {

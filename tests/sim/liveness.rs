@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use natgw::machine::demand::WaitReason;
 use natgw::machine::event::seen::Claim;
-use natgw::machine::identity::{EntryId, Mark};
+use natgw::machine::identity::{AllocationId, EntryId, Mark};
 use natgw::machine::state::{Entry, Standing, State};
 
 use crate::invariants::{Facts, tuple};
@@ -83,14 +83,22 @@ fn tables(world: &World, facts: &Facts) -> Option<(&'static str, String)> {
     let foreign = |entry: &&EntryId| facts.entries.get(*entry).is_some_and(|fate| fate.foreign);
     // Where somebody else holds one port of a pod the others are there and wait with it.
     let waits = |entry: &&EntryId| {
-        let allocation = facts.mark(entry).map(|mark| mark.allocation);
-        world.state().zip(allocation).is_some_and(|(state, allocation)| state.waits_for_others(allocation))
+        let Some(state) = world.state() else { return false };
+        let allocation = facts.mark(entry).map(|mark| mark.allocation).or_else(|| adopter(state, entry));
+        allocation.is_some_and(|allocation| state.waits_for_others(allocation))
     };
-    let ours: BTreeSet<EntryId> = there.iter().filter(|entry| !foreign(entry) && !waits(entry)).cloned().collect();
+    let adopted = |entry: &&EntryId| world.state().is_some_and(|state| adopter(state, entry).is_some());
+    let is_ours = |entry: &&EntryId| (!foreign(entry) || adopted(entry)) && !waits(entry);
+    let ours: BTreeSet<EntryId> = there.iter().filter(is_ours).cloned().collect();
     (ours != shown).then(|| {
         let odd: Vec<_> = ours.symmetric_difference(&shown).map(|entry| (entry, facts.entries.get(entry))).collect();
         ("L1", format!("published {shown:?}, of ours in the tables {ours:?}, odd {odd:?}"))
     })
+}
+
+/// The allocation that adopted an entry.
+fn adopter(state: &State, entry: &EntryId) -> Option<AllocationId> {
+    state.tables().find_map(|(table, _)| state.adopter_of(table, entry))
 }
 
 /// Each pod that is there is known, as it is; whoever is served is shown.

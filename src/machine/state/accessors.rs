@@ -160,6 +160,12 @@ impl Allocation {
         self.kept
     }
 
+    /// Whether what somebody did to its PodDNAT is left as it is for now.
+    #[must_use]
+    pub const fn yields(&self) -> bool {
+        self.edited && self.contest_ms.is_some()
+    }
+
     /// Whether it is left alone for now, because somebody undoes what is written of it.
     #[must_use]
     pub const fn is_contested(&self) -> bool {

@@ -205,8 +205,7 @@ pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool,
     let (live, reserved) = (allocation.phase == Phase::Live, matches!(allocation.phase, Phase::Reserved { .. }));
     let written = allocation.claim == Claim::Written(allocation.claim_revision);
     // Whoever undoes it again and again is left alone for a while.
-    let yields = allocation.edited && allocation.contest_ms.is_some();
-    let may_write = allocation.claim != Claim::Refused && !allocation.claim_deleting && !yields;
+    let may_write = allocation.claim != Claim::Refused && !allocation.claim_deleting && !allocation.yields();
     if (live || reserved) && !written && may_write {
         wanted.push(Intent::WriteClaim { allocation: id, revision: allocation.claim_revision });
     }

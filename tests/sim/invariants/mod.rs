@@ -21,6 +21,7 @@ mod s14;
 mod s15;
 mod s16;
 mod s17;
+mod s18;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,6 +117,7 @@ pub const TABLE: &[(&str, &str, &str, &str, Make)] = &[
     ("S15", "Order", "nothing refused is asked for again, nothing goes unseen, nothing ends early", "§5", s15::make),
     ("S16", "Watched", "what may land late is looked for every 15 s", "design.md §2.5", s16::make),
     ("S17", "Finalizer", "a claim is let go only when none of its entries is left", "design.md §5", s17::make),
+    ("S18", "Original", "beside another controller nothing is decided, and what was adopted stays", "§6", s18::make),
     ("L8", "InOrder", "who waits for room in a table is served before whoever asked later", "design.md §4", l08::make),
 ];
 
@@ -239,6 +241,11 @@ pub struct Fate {
 }
 
 impl Facts {
+    /// Whether an entry was another controller's and is what it made: it may be adopted.
+    pub fn may_be_adopted(&self, entry: &EntryId) -> bool {
+        self.entries.get(entry).is_some_and(|fate| !fate.by_hand && crate::original::is_of_original(&fate.spec.name))
+    }
+
     /// The mark of an entry, as it is now.
     pub fn mark(&self, entry: &EntryId) -> Option<Mark> {
         self.entries.get(entry).and_then(|fate| Mark::parse(&fate.spec.name))

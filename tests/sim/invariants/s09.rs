@@ -17,7 +17,13 @@ impl Invariant for Foreign {
             let Some(fate) = line.entry.as_ref().and_then(|entry| look.facts.entries.get(entry)) else { continue };
             match line.effect {
                 // A request that left before the mark was taken off may arrive afterwards: nobody can call it back.
-                Effect::Deleting if fate.foreign && !fate.by_hand => {
+                // What was adopted is S18's.
+                Effect::Deleting
+                    if fate.foreign
+                        && !fate.by_hand
+                        && !(look.world.adopts()
+                            && line.entry.as_ref().is_some_and(|entry| look.facts.may_be_adopted(entry))) =>
+                {
                     found.push(format!("{:?} is somebody else's and was deleted: {fate:?}", line.entry));
                 }
                 Effect::Deleting
