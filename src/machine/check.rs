@@ -10,6 +10,8 @@
 //! | `Ordered` | who waits stands in one queue, at its arrival | first come, first served |
 //! | `Agenda` | the agenda kept up event by event equals the one computed anew | an intent that is missed is a mapping that never comes |
 //! | `Digest` | the digest kept up event by event equals the one computed anew | replay is judged by it |
+//! | `Adopted` | an entry without a mark is an item's exactly where that item's allocation adopted it | it is deleted by id alone once its pod has gone |
+//! | `Others` | another controller's PodDNATs are known by their names as long as they belong to no allocation | they decide whether anything is decided |
 //! | `Committed` | a table's count of entries equals what is there | whole pods wait by it |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +48,7 @@ pub fn all(state: &State) -> Vec<Violation> {
     queues(state, &mut found);
     derived(state, &mut found);
     committed(state, &mut found);
+    adopted(state, &mut found);
     found
 }
 
@@ -164,6 +167,30 @@ fn committed(state: &State, found: &mut Vec<Violation>) {
         if table.committed != expected {
             let evidence = format!("{id} counts {} entries, there are {expected}", table.committed);
             found.push(Violation { invariant: "Committed", evidence });
+        }
+    }
+}
+
+fn adopted(state: &State, found: &mut Vec<Violation>) {
+    let mut told = BTreeMap::new();
+    for (id, allocation) in state.allocations.iter() {
+        for (generation, entry) in &allocation.adopted {
+            told.insert((allocation.table.clone(), entry.clone()), (*id, *generation));
+            if allocation.item(*generation).is_none() {
+                let evidence = format!("allocation {id} adopted {entry} for {generation}, which is no item's");
+                found.push(Violation { invariant: "Adopted", evidence });
+            }
+        }
+    }
+    let kept: BTreeMap<_, _> = state.adopted.iter().map(|(place, item)| (place.clone(), *item)).collect();
+    if kept != told {
+        found.push(Violation { invariant: "Adopted", evidence: format!("{kept:?} are kept, {told:?} are adopted") });
+    }
+    for key in state.originals.iter().chain(&state.intruders) {
+        let known = state.claims.get(key).is_some_and(|strange| strange.claim.is_none() && !strange.written_by_us);
+        if !known || (state.originals.contains(key) && state.intruders.contains(key)) {
+            let evidence = format!("{key} counts as another controller's, and is not");
+            found.push(Violation { invariant: "Others", evidence });
         }
     }
 }

@@ -166,6 +166,7 @@ impl Setting {
     /// Puts a seed's plan into it.
     pub fn of(self, mut plan: Plan) -> Plan {
         plan.behaviour.entry_quota = 1_000;
+        plan.original = None;
         plan.configuration = configuration(620);
         plan.without.extend_from_slice(OTHER_ENDS);
         match self {

@@ -35,6 +35,13 @@ impl State {
         self.originals.len().saturating_add(self.intruders.len())
     }
 
+    /// PodDNATs of another controller that are left alone, with their UIDs.
+    pub fn claims_of_others(&self) -> impl Iterator<Item = (&PodKey, &str)> {
+        let keys = self.originals.iter().chain(&self.intruders);
+        let known = keys.filter_map(|key| Some((key, self.claims.get(key)?)));
+        known.filter(|(key, strange)| self.is_anothers(key, strange)).map(|(key, strange)| (key, strange.uid.as_ref()))
+    }
+
     /// The allocation that adopted an entry, by the entry's id.
     #[must_use]
     pub fn adopter_of(&self, table: &TableId, entry: &EntryId) -> Option<AllocationId> {
