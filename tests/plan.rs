@@ -266,7 +266,7 @@ fn what_another_controller_left_is_left_alone_and_with_adopt_it_is_adopted() {
     assert!(table.contains("decisions would stop: ") && table.contains("left alone"), "{table}");
 
     let config = room.path().join("natgw.yaml");
-    write(&config, &manifests::configuration(1024).replace("  natGwPool:", "  adopt: true\n  natGwPool:"));
+    write(&config, &manifests::small_pool(1024).replace("  natGwPool:", "  adopt: true\n  natGwPool:"));
     let on = plan(&["--sandbox", text(&folder), "--config", text(&config)]);
     let changes = on["changes"].as_array().unwrap();
     let adopted: Vec<_> = changes.iter().filter(|change| change["action"] == "adopt-entry").collect();

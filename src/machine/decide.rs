@@ -80,7 +80,9 @@ impl State {
             {
                 return Some(event);
             }
-            if self.is_anothers(key, strange) {
+            // Its table may show that what it names is there.
+            let unread = self.adopts() && self.rebuilding && !self.is_readable(strange);
+            if unread || self.is_anothers(key, strange) {
                 return None;
             }
             // What entries of it are left may be its pod's mapping, and the claim is then that one's.

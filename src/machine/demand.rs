@@ -165,6 +165,8 @@ reasons! {
         8 OtherController = "PodDNATs of another controller are in the cluster, so nothing is decided; stop that controller, and set networkController.adopt to true or remove its PodDNATs",
         /// No EIP of the gateway can be used.
         9 NoUsableEip = "no configured EIP of the gateway is in use and unlocked; bind or unlock one",
+        /// Another PodDNAT has the external port.
+        11 ClaimSuperseded = "another PodDNAT has the better right to the external port that this pod's PodDNAT names, so the pod gets another one; find out who copied or restored it",
         /// The PodDNAT of this name is not ours and cannot be adopted.
         10 NotAdopted = "the PodDNAT of this name is another controller's and is left alone, because its ports are outside of the configured pools or taken, or its entries are not as it says; correct that or remove it, and the pod is mapped",
     }

@@ -152,7 +152,9 @@ fn allocations(state: &State, tally: &Tally) -> Vec<Family> {
     let mut states: BTreeMap<&str, u64> = [(READY, 0)].into();
     let mut contested = 0;
     for (_, allocation) in state.allocations() {
-        contested += u64::from(allocation.is_contested());
+        if allocation.is_contested() {
+            add(&mut contested);
+        }
         add(states.entry(word(allocation)).or_default());
     }
     vec![

@@ -23,7 +23,7 @@ pub struct Left {
 pub(super) fn alone(state: &State) -> Vec<Left> {
     let entries = state.tables().flat_map(|(table, _)| {
         let listed = state.listed(table).map(move |(id, listed)| (table, id, listed));
-        listed.filter_map(|(table, id, listed)| {
+        listed.filter_map(move |(table, id, listed)| {
             let Listed::Stray(stray) = listed else { return None };
             let why = why(state, stray)?;
             Some(Left { what: "entry", subject: table.to_string(), detail: format!("{id}: {}", tuple(stray)), why })

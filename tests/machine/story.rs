@@ -364,7 +364,7 @@ impl Stage {
         }));
     }
 
-    /// `history-lost [without=NAME] [spoilt=NAME] [renamed=NAME:N] [copied=NAME:OTHER:TERM]`: of what the next
+    /// `history-lost [without=NAME] [spoilt=NAME] [edited=NAME:PORT] [renamed=NAME:N] [copied=NAME:OTHER:TERM]`: of what the next
     /// leader reads, that PodDNAT is gone, that one has lost its annotation, that one names the n-th allocation, or OTHER has the claim of NAME with another allocation and term.
     fn history_lost(&mut self, words: &[&str]) {
         let mut claims = self.outside.claims();
@@ -373,6 +373,12 @@ impl Stage {
             match how {
                 "without" => claims.retain(|claim| claim.name != what),
                 "spoilt" => claims.iter_mut().filter(|claim| claim.name == what).for_each(spoil),
+                "edited" => {
+                    let (name, port) = what.split_once(':').expect("NAME:PORT");
+                    let edited = claims.iter_mut().filter(|claim| claim.name == name);
+                    let port = port.parse().expect("a port");
+                    edited.filter_map(|claim| claim.claim.as_mut()).for_each(|claim| claim.items[0].external = port);
+                }
                 "renamed" => {
                     let (name, n) = what.split_once(':').expect("NAME:N");
                     let renamed = claims.iter_mut().filter(|claim| claim.name == name);

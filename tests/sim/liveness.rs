@@ -149,7 +149,8 @@ pub fn expires(world: &World) -> bool {
     let model = world.model.borrow();
     retained
         && allocations.any(|(_, allocation)| {
-            let absent = allocation.absent_since_wall_ms().is_some() && allocation.owner().is_none();
+            let ends = allocation.owner().is_none() && !allocation.is_kept();
+            let absent = allocation.absent_since_wall_ms().is_some() && ends;
             absent && model.pod(allocation.key()).is_none_or(|pod| !pod.active())
         })
 }
@@ -160,7 +161,7 @@ pub fn left(world: &World) -> Vec<String> {
     let tables = vpc.world().gateways.iter().map(|gateway| &gateway.table);
     let entries = tables.flat_map(|table| vpc.entries(table)).filter(|entry| Mark::parse(&entry.spec.name).is_some());
     let entries = entries.map(|entry| format!("{entry:?}"));
-    let claims = model.poddnats().map(|object| format!("{:?}", object.metadata));
+    let claims = model.poddnats().filter(|object| !crate::original::is_its(object)).map(|object| format!("{:?}", object.metadata));
     let allocations = world.state().into_iter().flat_map(State::allocations);
     entries.chain(claims).chain(allocations.map(|(id, _)| format!("allocation {id}"))).collect()
 }

@@ -24,14 +24,14 @@ pub const ORIGINAL: &str = "ack-extend-network-controller";
 /// Its entries are named with this before the port.
 const NAME: &str = "ack-";
 
-/// The first port that it gave: natgw would give lower ones first.
-const FIRST_PORT: u16 = 516;
+/// The first port that it gave. One of them is excluded from our pools.
+const FIRST_PORT: u16 = 512;
 
 /// Until its pods have addresses.
 const SETTLED_MS: u64 = 2_000;
 
 /// The longest time that a PodDNAT of it stays which it made meanwhile.
-const STAYS_MS: u64 = 600_000;
+const STAYS_MS: u64 = 120_000;
 
 /// Whether an entry of that name is one that it made.
 pub fn is_of_original(name: &str) -> bool {
@@ -153,7 +153,9 @@ impl World {
             let its = model.poddnats().filter(|object| is_its(object));
             its.map(|object| PodKey::new(object.metadata.namespace.as_str(), object.metadata.name.as_str())).collect()
         };
-        let ends = |key: &PodKey| !self.adopts() || rivals.contains(key);
+        // What a backup brought back it would bring in order, too.
+        let restored = self.outside.faults.borrow().counts()[Fault::ApiRestored as usize] > 0;
+        let ends = |key: &PodKey| !self.adopts() || restored || rivals.contains(key);
         let ended: Vec<PodKey> = its.into_iter().filter(ends).collect();
         ended.iter().for_each(|key| self.take_away(key));
     }

@@ -304,10 +304,10 @@ impl Controller {
     }
 }
 
-/// Whether a pod waits because of another controller: only people can end that.
+/// Whether a pod waits because of what others did: people should know.
 fn is_others(reason: u8) -> bool {
     let reason = WaitReason::from_number(reason);
-    matches!(reason, Some(WaitReason::OtherController | WaitReason::NotAdopted))
+    matches!(reason, Some(WaitReason::OtherController | WaitReason::NotAdopted | WaitReason::ClaimSuperseded))
 }
 
 fn mapped_port(item: &Item) -> MappedPort {

@@ -96,6 +96,7 @@ impl State {
         }
         if let Some(strange) = self.claims.get(&pod.key) {
             return Some(match (self.is_anothers(&pod.key, strange), self.is_readable(strange)) {
+                (false, _) if self.is_superseded(&pod.key, strange) => WaitReason::ClaimSuperseded,
                 (false, _) => WaitReason::PreviousMappingReleasing,
                 (true, true) => WaitReason::NotAdopted,
                 (true, false) => WaitReason::GatewayNotRead,

@@ -32,8 +32,9 @@ impl State {
     fn halt(&self) -> Option<(HaltReason, &PodKey)> {
         let anothers =
             |key: &&PodKey| self.claims.get(*key).is_some_and(|strange| self.is_anothers(key, strange));
-        let left = self.originals.iter().find(anothers).filter(|_| !self.adopts());
-        if let Some(key) = left {
+        if !self.adopts()
+            && let Some(key) = self.originals.iter().find(anothers)
+        {
             return Some((HaltReason::OriginalFound, key));
         }
         let made = self.intruders.iter().filter(|key| self.serves(key)).find(anothers);
@@ -47,7 +48,6 @@ impl State {
                 && let Some(pod) = self.pods.get(uid)
                 && let Demand::On { wants, .. } = &pod.demand
                 && pod.is_served()
-                && pod.barred.is_none()
                 && !matches!(pod.standing, crate::machine::state::Standing::Allocated(_))
             {
                 let event = wait(uid, WaitReason::OtherController, None, wants.len());
@@ -94,7 +94,7 @@ impl State {
             item.3.as_deref().zip(tuple(shown, item)).is_some_and(|(id, five)| self.entry_shown(&table_id, id, five))
         };
         let known = self.is_anothers(key, strange) || shown.items.iter().any(adopted);
-        (whole && known && self.is_free_inside(shown)).then(|| self.adopt(key, shown, &table_id))
+        (whole && known && self.is_free_inside(shown)).then(|| self.adopt(key, &strange.uid, shown, &table_id))
     }
 
     /// Whether all that a PodDNAT maps is in a configured pool.
@@ -132,7 +132,8 @@ impl State {
         })
     }
 
-    fn adopt(&self, key: &PodKey, shown: &seen::Shown, table: &TableId) -> Event {
+    /// `claim`: UID of the PodDNAT.
+    fn adopt(&self, key: &PodKey, claim: &str, shown: &seen::Shown, table: &TableId) -> Event {
         let named = self.pods_by_name.get(key).into_iter().flatten();
         let there: Vec<(&PodUid, &Pod)> = named.filter_map(|uid| Some((uid, self.pods.get(uid)?))).collect();
         let owner = shown.pod.as_deref().map(PodUid::from);
@@ -142,8 +143,8 @@ impl State {
             None => pod.ip == Some(shown.ip),
         };
         let pod = there.iter().find(same);
-        let snat = self.gateways.iter().flat_map(|(_, gateway)| &gateway.eips);
-        let snat = snat.into_iter().any(|eip| eip.address == shown.eip && eip.snat);
+        let mut eips = self.gateways.iter().flat_map(|(_, gateway)| &gateway.eips);
+        let snat = eips.any(|eip| eip.address == shown.eip && eip.snat);
         let item = |(position, (internal, external, protocol, _)): (usize, &Shown)| decided::Item {
             internal: *internal,
             external: *external,
@@ -153,8 +154,8 @@ impl State {
         };
         let (eni, vswitch, zone) = shown.place.clone();
         Event::Adopted(decided::Allocated {
-            pod: pod.map_or_else(|| owner.as_ref().map(ToString::to_string), |(uid, _)| Some(uid.to_string()))
-                .unwrap_or_default(),
+            // Where nobody is named nobody has the UID of the PodDNAT.
+            pod: pod.map(|(uid, _)| uid.to_string()).or(shown.pod.clone()).unwrap_or_else(|| claim.to_owned()),
             namespace: key.namespace.as_ref().to_owned(),
             name: key.name.as_ref().to_owned(),
             allocation: self.next_allocation().into(),

@@ -1,7 +1,7 @@
 //! Folding decisions about allocations. What was chosen is taken as it stands; only its legality is checked.
 
 use crate::machine::demand::{ReleaseReason, Want};
-use crate::machine::event::decided;
+use crate::machine::event::{decided, seen};
 use crate::machine::identity::{AllocationId, Generation, PodKey, PodUid, TableId, protocol_of};
 use crate::machine::state::{
     Allocation, Claim, Entry, Item, Listed, Phase, Place, Published, RefusedClass, State, StrangeClaim, Subject, Timer,
@@ -78,8 +78,8 @@ impl State {
         // A pod that is there, as after a restored backup, is not absent whatever the claim says.
         let there = absent_since_wall_ms.is_some() && self.is_there(&body.pod.as_str().into());
         // Of what only entries are left no claim says anything.
-        let said =
-            strange.is_some_and(|strange| strange.claim.as_ref().is_some_and(|c| c.allocation == body.allocation));
+        let says = |claim: &seen::Claim| claim.allocation == body.allocation && claim.items == body.items;
+        let said = strange.is_some_and(|strange| strange.claim.as_deref().is_some_and(says));
         let claim = if claimed && said && !there { Claim::Written(self.seq) } else { Claim::Absent };
         Allocation {
             pod: body.pod.as_str().into(),
