@@ -68,7 +68,8 @@ impl World {
             self.leave(pod, port);
         }
         // Of a pod that is not there.
-        let absent = object(&key(pods), None, ([203, 0, 113, 1].into(), FIRST_PORT + 8), [172, 16, 0, 250].into(), None);
+        let absent =
+            object(&key(pods), None, ([203, 0, 113, 1].into(), FIRST_PORT + 8), [172, 16, 0, 250].into(), None);
         self.model.borrow_mut().insert_claim(ORIGINAL, absent);
         self.outside.faults.borrow_mut().happened(Fault::OriginalFound, 1);
     }

@@ -5,9 +5,7 @@
 use crate::machine::decide::wait;
 use crate::machine::demand::{Demand, HaltReason, WaitReason};
 use crate::machine::event::{Event, decided, seen};
-use crate::machine::identity::{
-    AllocationId, GatewayId, PodKey, PodUid, Protocol, TableId, Tuple, protocol_of,
-};
+use crate::machine::identity::{AllocationId, GatewayId, PodKey, PodUid, Protocol, TableId, Tuple, protocol_of};
 use crate::machine::state::others::HEALS_MAX;
 use crate::machine::state::{Allocation, Pod, State, StrangeClaim, Subject};
 
@@ -30,8 +28,7 @@ impl State {
     /// What stops every decision, if anything does. Without adoption any PodDNAT that another controller left before this
     /// term began; whatever is configured, one that it made since for a pod that is served.
     fn halt(&self) -> Option<(HaltReason, &PodKey)> {
-        let anothers =
-            |key: &&PodKey| self.claims.get(*key).is_some_and(|strange| self.is_anothers(key, strange));
+        let anothers = |key: &&PodKey| self.claims.get(*key).is_some_and(|strange| self.is_anothers(key, strange));
         if !self.adopts()
             && let Some(key) = self.originals.iter().find(anothers)
         {

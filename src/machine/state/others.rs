@@ -9,12 +9,8 @@
 
 use crate::machine::demand::{Demand, HaltReason};
 use crate::machine::event::{decided, seen};
-use crate::machine::identity::{
-    AllocationId, EntryId, Generation, Mark, PodKey, PodUid, TableId, Tuple, protocol_of,
-};
-use crate::machine::state::{
-    Claim, Standing, State, StrangeClaim, Stray, Subject, Timer,
-};
+use crate::machine::identity::{AllocationId, EntryId, Generation, Mark, PodKey, PodUid, TableId, Tuple, protocol_of};
+use crate::machine::state::{Claim, Standing, State, StrangeClaim, Stray, Subject, Timer};
 
 /// Heals of one allocation after which it is left alone (design.md §6).
 pub(crate) const HEALS_MAX: usize = 3;
@@ -201,7 +197,11 @@ impl State {
 
     /// What a PodDNAT says of the entries of an allocation that was read from it: of our annotation it counts only where
     /// adoption is switched on, for anybody can write one.
-    pub(super) fn entries_named(&self, body: &decided::Allocated, strange: &StrangeClaim) -> Vec<(Generation, EntryId)> {
+    pub(super) fn entries_named(
+        &self,
+        body: &decided::Allocated,
+        strange: &StrangeClaim,
+    ) -> Vec<(Generation, EntryId)> {
         let ids: Vec<Option<&str>> = match (&strange.claim, &strange.shown) {
             (Some(claim), _) if self.adopts() && claim.entries.len() == body.items.len() => {
                 claim.entries.iter().map(|id| Some(id.as_str())).collect()
