@@ -78,7 +78,9 @@ fn tables(world: &World, facts: &Facts) -> Option<(&'static str, String)> {
     let (vpc, model) = (world.vpc.borrow(), world.model.borrow());
     let tables = vpc.world().gateways.iter().map(|gateway| &gateway.table);
     let there: BTreeSet<EntryId> = tables.flat_map(|table| vpc.entries(table).map(|entry| entry.id.clone())).collect();
-    let shown = model.poddnats().flat_map(|object| &object.status.entries);
+    // What another controller shows is its own.
+    let shown = model.poddnats().filter(|object| !crate::original::is_its(object));
+    let shown = shown.flat_map(|object| &object.status.entries);
     let shown: BTreeSet<EntryId> = shown.map(|entry| entry.forward_entry_id.as_str().into()).collect();
     let foreign = |entry: &&EntryId| facts.entries.get(*entry).is_some_and(|fate| fate.foreign);
     // Where somebody else holds one port of a pod the others are there and wait with it.
