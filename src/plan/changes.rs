@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::machine::event::{Event, Record};
 use crate::machine::event::words::{self, Subjects};
+use crate::machine::event::{Event, Record};
 use crate::machine::identity::{AllocationId, EntryId, PodKey, PodUid, TableId};
 use crate::machine::intent::Intent;
 use crate::machine::state::{Allocation, Entry, Item, Phase, Standing, State};

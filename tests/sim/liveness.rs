@@ -163,7 +163,10 @@ pub fn left(world: &World) -> Vec<String> {
     let tables = vpc.world().gateways.iter().map(|gateway| &gateway.table);
     let entries = tables.flat_map(|table| vpc.entries(table)).filter(|entry| Mark::parse(&entry.spec.name).is_some());
     let entries = entries.map(|entry| format!("{entry:?}"));
-    let claims = model.poddnats().filter(|object| !crate::original::is_its(object)).map(|object| format!("{:?}", object.metadata));
+    let claims = model
+        .poddnats()
+        .filter(|object| !crate::original::is_its(object))
+        .map(|object| format!("{:?}", object.metadata));
     let allocations = world.state().into_iter().flat_map(State::allocations);
     entries.chain(claims).chain(allocations.map(|(id, _)| format!("allocation {id}"))).collect()
 }

@@ -17,8 +17,14 @@ use crate::world::World;
 
 /// Faults after which the end may rightly be another: other people's entries hold ports and addresses, pods come back from
 /// a backup.
-const OTHER_ENDS: &[Fault] =
-    &[Fault::TupleTaken, Fault::EntryRenamed, Fault::ApiRestored, Fault::ClaimMalformed, Fault::Burst, Fault::OtherWriter];
+const OTHER_ENDS: &[Fault] = &[
+    Fault::TupleTaken,
+    Fault::EntryRenamed,
+    Fault::ApiRestored,
+    Fault::ClaimMalformed,
+    Fault::Burst,
+    Fault::OtherWriter,
+];
 
 /// Faults that rightly end a mapping which is made again: who decides has lost its history, somebody harmed the entry, the
 /// claim or the road to it, or the cloud refused the entry or the table for good.

@@ -127,7 +127,12 @@ impl ClaimAnnotation {
             gateway: mapping.gateway.to_string(),
             table: mapping.table.to_string(),
             kept: mapping.adopted.kept,
-            items: mapping.items.iter().enumerate().map(|(at, item)| ClaimItem::with_entry(item, mapping, at)).collect(),
+            items: mapping
+                .items
+                .iter()
+                .enumerate()
+                .map(|(at, item)| ClaimItem::with_entry(item, mapping, at))
+                .collect(),
             releasing: mapping.releasing.iter().flat_map(ReleasingItem::all_of).collect(),
         }
     }

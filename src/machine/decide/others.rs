@@ -152,7 +152,7 @@ impl State {
         let (eni, vswitch, zone) = shown.place.clone();
         Event::Adopted(decided::Allocated {
             // Where nobody is named nobody has the UID of the PodDNAT.
-            pod: pod.map(|(uid, _)| uid.to_string()).or(shown.pod.clone()).unwrap_or_else(|| claim.to_owned()),
+            pod: pod.map(|(uid, _)| uid.to_string()).or_else(|| shown.pod.clone()).unwrap_or_else(|| claim.to_owned()),
             namespace: key.namespace.as_ref().to_owned(),
             name: key.name.as_ref().to_owned(),
             allocation: self.next_allocation().into(),
@@ -164,7 +164,7 @@ impl State {
             vswitch,
             zone,
             // What has no pod is reserved, and of a pod that is there its annotations say.
-            fixed: pod.is_none_or(|(_, pod)| self.wants_fixed(pod).unwrap_or(shown.pod.is_none())),
+            fixed: pod.is_none_or(|(_, pod)| self.wants_fixed(pod).unwrap_or_else(|| shown.pod.is_none())),
             items: shown.items.iter().enumerate().map(item).collect(),
             passed_over: Vec::new(),
         })

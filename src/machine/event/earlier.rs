@@ -68,17 +68,7 @@ impl From<ClaimSeenV1> for seen::ClaimSeen {
     fn from(body: ClaimSeenV1) -> Self {
         let ClaimSeenV1 { namespace, name, uid, resource_version, deleting, finalizer, claim, published } = body;
         let claim = claim.map(|claim| Box::new(claim.into()));
-        Self {
-            namespace,
-            name,
-            uid,
-            resource_version,
-            deleting,
-            finalizer,
-            claim,
-            published,
-            ..Self::default()
-        }
+        Self { namespace, name, uid, resource_version, deleting, finalizer, claim, published, ..Self::default() }
     }
 }
 
@@ -148,19 +138,7 @@ impl From<ClaimSeenV2> for seen::ClaimSeen {
         let ClaimSeenV2 { namespace, name, uid, resource_version, deleting, finalizer, .. } = body;
         let ClaimSeenV2 { claim, published, owner, manager, shown, .. } = body;
         let claim = claim.map(|claim| Box::new((*claim).into()));
-        Self {
-            namespace,
-            name,
-            uid,
-            resource_version,
-            deleting,
-            finalizer,
-            claim,
-            published,
-            owner,
-            manager,
-            shown,
-        }
+        Self { namespace, name, uid, resource_version, deleting, finalizer, claim, published, owner, manager, shown }
     }
 }
 

@@ -94,7 +94,8 @@ impl ClaimSeen {
     /// What of it the journal takes. Only an annotation that nobody of us wrote is larger: then it does not count.
     #[must_use]
     pub fn bounded(self) -> Self {
-        let few = |claim: &Claim| claim.releasing.is_empty() && claim.entries.is_empty() && claim.items.len() <= SURELY_FIT;
+        let few =
+            |claim: &Claim| claim.releasing.is_empty() && claim.entries.is_empty() && claim.items.len() <= SURELY_FIT;
         let surely = self.owner.is_none() && self.shown.is_none() && self.claim.as_deref().is_none_or(few);
         let mut bytes = Vec::new();
         if surely || (codec::encode_body(&self, &mut bytes).is_ok() && bytes.len() <= codec::BODY_BYTES_MAX) {

@@ -6,7 +6,9 @@ use crate::machine::event::outcome::{
     ClaimRefused, ClaimReleased, ClaimWritten, DeleteUnknown, EntryCreated, EntryDeleted, EntryNeverSent, EntryRefused,
     EntryUnknown, MarkUnknown, PodMarked, StatusUnknown, StatusWithdrawn, StatusWritten,
 };
-use crate::machine::event::timer::{ContestEnded, CooldownEnded, GraceEnded, ProbeDue, RetentionEnded, RetryDue, TableRested};
+use crate::machine::event::timer::{
+    ContestEnded, CooldownEnded, GraceEnded, ProbeDue, RetentionEnded, RetryDue, TableRested,
+};
 
 pub(super) fn claim_written(body: &ClaimWritten) -> String {
     format!(
