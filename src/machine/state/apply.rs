@@ -87,7 +87,9 @@ impl State {
             Event::Regenerated(body) => self.regenerated(body)?,
             Event::ItemMoved(body) => self.item_moved(body)?,
             Event::ItemsChanged(body) => self.items_changed(body)?,
-            Event::StaleDecided(body) => self.stale_decided(&body.table.as_str().into(), &body.entry.as_str().into())?,
+            Event::StaleDecided(body) => {
+                self.stale_decided(&body.table.as_str().into(), &body.entry.as_str().into())?
+            }
             Event::GhostDecided(body) => self.ghost_decided(body)?,
             Event::QuotaLearned(body) => self.quota_learned(&body.table.as_str().into(), body.entries),
             Event::Reserved(body) => self.reserved(body)?,
