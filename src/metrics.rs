@@ -24,8 +24,10 @@
 //! | `natgw_pods` | gauge | standing | pods that ask: allocated, waiting, refused, open |
 //! | `natgw_pods_waiting` | gauge | reason | pods that wait |
 //! | `natgw_pods_refused` | gauge | reason | pods that cannot be served as they ask |
-//! | `natgw_other_controller_pods` | gauge | | pods not served because a PodDNAT of their name is another controller's |
+//! | `natgw_other_controller_pods` | gauge | | pods not served because of another controller's PodDNATs |
+//! | `natgw_decisions_halted` | gauge | reason | 1 while nothing is decided because of another controller |
 //! | `natgw_allocations` | gauge | state | allocations: Ready, or the word that their PodDNAT says |
+//! | `natgw_contested_allocations` | gauge | | allocations left alone for a while because somebody undoes what is written of them |
 //! | `natgw_intents` | gauge | | what is to be brought about outside and is not known to be so |
 //! | `natgw_exposed_allocations` | gauge | | allocations whose entries may send to an address that another pod has now |
 //! | `natgw_exposure_bound_seconds` | gauge | | the longest such time since the start, ended ones and those of now: from the decision to let go, or the first sight of the other pod, to confirmed absence |

@@ -12,6 +12,7 @@
 //! * What cannot be read is named, and the plan is then incomplete.
 
 mod changes;
+mod left;
 #[cfg(feature = "adapters")]
 pub mod show;
 
@@ -20,12 +21,14 @@ use serde::Serialize;
 use crate::controller::lease::{Call, Timing};
 use crate::controller::step::{Configuration, Controller, Head, Identity, Input, Now, Output, Stop};
 use crate::executor;
+use crate::machine::demand::HaltReason;
 use crate::machine::event::Record;
 use crate::machine::state::State;
 use crate::ports::cloud::Cloud;
 use crate::ports::cluster::{Cluster, LeaseRecord};
 
 pub use self::changes::{Change, Unserved};
+pub use self::left::Left;
 
 /// How far the plan's time goes on: enough for what was read to be decided on, less than a second look at anything.
 const HORIZON_MS: u64 = 2_000;
@@ -68,6 +71,12 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// Pods that ask and would stay without a mapping.
     pub unserved: Vec<Unserved>,
+    /// Why nothing would be decided, if another controller stands in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub halted: Option<&'static str>,
+    /// What is somebody else's and would stay as it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_alone: Vec<Left>,
     /// What could not be read. Nothing was decided that rests on it.
     pub unread: Vec<String>,
 }
@@ -111,7 +120,15 @@ async fn rehearse<K: Cluster, C: Cloud>(cluster: &K, cloud: &C, mut beginning: B
     let Rehearsal { controller, records, unread, .. } = rehearsal;
     let state = controller.state();
     let changes = changes::of(state, &records);
-    Ok(Plan { term: state.term(), without_history, changes, unserved: changes::unserved(state), unread })
+    Ok(Plan {
+        term: state.term(),
+        without_history,
+        changes,
+        unserved: changes::unserved(state),
+        halted: state.halted().map(HaltReason::sentence),
+        left_alone: left::alone(state),
+        unread,
+    })
 }
 
 /// A controller whose effects are not carried out.

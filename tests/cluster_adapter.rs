@@ -215,6 +215,7 @@ fn mapping() -> Mapping {
         items: Vec::new(),
         owner: None,
         absent_since_wall_ms: None,
+        adopted: natgw::ports::cluster::Adopted::default(),
         releasing: Vec::new(),
     }
 }

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use natgw::machine::identity::Mark;
 use serde_json::Value;
 use tempfile::tempdir;
 
@@ -211,6 +212,74 @@ fn a_term_that_the_lease_does_not_know_is_taken_over_as_by_a_restarted_leader() 
     assert!(plan["term"].as_u64().unwrap() >= 2, "{plan:#}");
     assert!(plan["without_history"].is_string(), "{plan:#}");
     assert!(!actions(&plan).contains(&"create-entry") && !actions(&plan).contains(&"delete-entry"), "{plan:#}");
+}
+
+/// Every text in a document that is a mark becomes another.
+fn rename_marks(value: &mut Value, name: &str) -> usize {
+    match value {
+        Value::String(text) if Mark::parse(text).is_some() => {
+            name.clone_into(text);
+            1
+        }
+        Value::Array(values) => values.iter_mut().map(|value| rename_marks(value, name)).sum(),
+        Value::Object(fields) => fields.values_mut().map(|value| rename_marks(value, name)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
+fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
+    let mut value: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    change(&mut value);
+    std::fs::write(path, value.to_string()).unwrap();
+}
+
+#[test]
+fn what_another_controller_left_is_left_alone_and_with_adopt_it_is_adopted() {
+    let room = tempdir().unwrap();
+    let folder = room.path().join("game");
+    let settled =
+        Natgw::start(&["sandbox", "--journal", text(&folder), "--settle", "-o", "json", "--speed", "10"]).end();
+    assert!(settled.status.success(), "{:?}", settled.said);
+    // What natgw made becomes another controller's: neither journal, Lease, annotation nor mark tells of natgw.
+    std::fs::remove_dir_all(folder.join("journal")).unwrap();
+    edit(&folder.join("cluster.json"), |cluster| {
+        cluster["lease"] = Value::Null;
+        for claim in cluster["claims"].as_array_mut().unwrap() {
+            let metadata = claim[1]["metadata"].as_object_mut().unwrap();
+            metadata.remove("annotations");
+            metadata.insert("managedFields".to_owned(), serde_json::json!([{ "manager": "original" }]));
+        }
+    });
+    let mut renamed = 0;
+    edit(&folder.join("cloud.json"), |cloud| renamed = rename_marks(cloud, "ack-512"));
+    assert!(renamed > 0, "no entry has a mark");
+
+    let off = plan(&["--sandbox", text(&folder)]);
+    assert!(off["halted"].as_str().unwrap().contains("networkController.adopt"), "{off:#}");
+    assert!(actions(&off).iter().all(|action| *action == "mark-pod"), "{off:#}");
+    let left = off["left_alone"].as_array().unwrap();
+    for what in ["entry", "poddnat"] {
+        assert!(left.iter().any(|left| left["what"] == what && !left["why"].as_str().unwrap().is_empty()), "{off:#}");
+    }
+    assert_eq!(off["unserved"][0]["reason"], "OtherController", "{off:#}");
+    let (_, table, _) = run(&["plan", "--sandbox", text(&folder)]);
+    assert!(table.contains("decisions would stop: ") && table.contains("left alone"), "{table}");
+
+    let config = room.path().join("natgw.yaml");
+    write(&config, &manifests::small_pool(1024).replace("  natGwPool:", "  adopt: true\n  natGwPool:"));
+    let on = plan(&["--sandbox", text(&folder), "--config", text(&config)]);
+    let changes = on["changes"].as_array().unwrap();
+    let adopted: Vec<_> = changes.iter().filter(|change| change["action"] == "adopt-entry").collect();
+    assert!(!adopted.is_empty(), "{on:#}");
+    for change in adopted {
+        assert!(change["why"].as_str().unwrap().contains("taken over from the original controller"), "{change}");
+        assert!(change["detail"].as_str().unwrap().contains("fwd-"), "{change}");
+    }
+    assert!(actions(&on).contains(&"write-claim"), "{on:#}");
+    for cutting in ["create-entry", "delete-entry", "withdraw", "release-claim", "drop-claim"] {
+        assert!(!actions(&on).contains(&cutting), "{cutting}: {on:#}");
+    }
+    assert!(on.get("halted").is_none() && on.get("left_alone").is_none(), "{on:#}");
 }
 
 #[test]

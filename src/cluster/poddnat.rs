@@ -9,6 +9,7 @@
 //! no claim.
 
 mod claim;
+mod shown;
 
 use std::collections::BTreeMap;
 
@@ -329,6 +330,8 @@ pub fn external_address(mapping: &Mapping) -> String {
 #[must_use]
 pub fn claim_of(object: &PodDnat) -> ClaimSeen {
     let PodDnat { metadata, spec, status, .. } = object;
+    let claim = annotation_of(object).map(|annotation| Box::new(annotation.claim(spec)));
+    let annotated = claim.is_some();
     ClaimSeen {
         namespace: metadata.namespace.clone(),
         name: metadata.name.clone(),
@@ -336,11 +339,11 @@ pub fn claim_of(object: &PodDnat) -> ClaimSeen {
         resource_version: metadata.resource_version.clone(),
         deleting: metadata.deletion_timestamp.is_some(),
         finalizer: has_finalizer(metadata),
-        claim: annotation_of(object).map(|annotation| Box::new(annotation.claim(spec))),
+        claim,
         published: !status.entries.is_empty(),
         owner: controller_of(metadata),
         manager: manager_of(metadata),
-        shown: None,
+        shown: if annotated { None } else { shown::of(object) },
     }
 }
 

@@ -155,7 +155,7 @@ pub fn table(
     for (entry, listed) in state.listed(id) {
         known = known.saturating_add(1);
         match find(entry).and_then(|at| Some((sorted.get(at)?, said.get_mut(at)?))) {
-            Some((shown, said)) => *said = same(state, listed, shown),
+            Some((shown, said)) => *said = same(state, id, listed, shown),
             None => missing.push(entry.clone()),
         }
     }
@@ -177,8 +177,8 @@ pub fn table(
         let (table, entry) = (id.as_str().to_owned(), entry.as_str().to_owned());
         Event::EntryVanished(seen::EntryVanished { table, entry })
     }));
-    // An item whose entry the listing shows under its mark is not missed, whatever the state knew before.
-    let marked = |entry: &ListedEntry| Some((entry.tuple()?, Mark::parse(&entry.name)?.allocation));
+    // An item whose entry the listing shows under its mark, or as adopted, is not missed, whatever the state knew before.
+    let marked = |entry: &ListedEntry| Some((entry.tuple()?, owner_of(state, id, entry)?));
     let mut shown: Vec<(Tuple, AllocationId)> = entries.iter().filter_map(marked).collect();
     shown.sort_unstable();
     let missed: Vec<(u64, u64)> = state
@@ -207,18 +207,26 @@ pub fn table(
 pub fn glimpse(state: &State, id: &TableId, entries: &[ListedEntry]) -> Vec<Event> {
     let mut shown: BTreeMap<&EntryId, &ListedEntry> = entries.iter().map(|entry| (&entry.id, entry)).collect();
     for (entry, listed) in state.listed(id) {
-        if shown.get(entry).is_some_and(|shown| same(state, listed, shown)) {
+        if shown.get(entry).is_some_and(|shown| same(state, id, listed, shown)) {
             shown.remove(entry);
         }
     }
     shown.into_values().map(|entry| Event::EntrySeen(observation(id, entry))).collect()
 }
 
-fn same(state: &State, known: &Listed, entry: &ListedEntry) -> bool {
+/// The allocation that an entry names: by its mark, or where it has none because it was adopted.
+fn owner_of(state: &State, table: &TableId, entry: &ListedEntry) -> Option<AllocationId> {
+    match Mark::parse(&entry.name) {
+        Some(mark) => Some(mark.allocation),
+        None => state.adopter_of(table, &entry.id),
+    }
+}
+
+fn same(state: &State, table: &TableId, known: &Listed, entry: &ListedEntry) -> bool {
     match known {
         Listed::Ours(allocation, generation) => {
             // Who renames an entry takes it over: without our mark it is no longer ours.
-            let marked = Mark::parse(&entry.name).is_some_and(|mark| mark.allocation == *allocation);
+            let marked = owner_of(state, table, entry) == Some(*allocation);
             marked && state.shows(*allocation, *generation, entry.tuple(), status(entry.status))
         }
         Listed::Stray(stray) => {

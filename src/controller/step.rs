@@ -17,6 +17,7 @@ use crate::controller::lease::{self, Lease, Turn};
 use crate::controller::pacing::{Addresses, Again};
 use crate::controller::relist::Began;
 use crate::machine::check::Violation;
+use crate::machine::demand::WaitReason;
 use crate::machine::event::{Event, Record, codec, control, outcome};
 use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId, VSwitchId};
 use crate::machine::intent::{Change, Intent};
@@ -223,11 +224,14 @@ impl Controller {
             && self.state.agenda().is_empty();
         let done = |(_, pod): (&PodUid, &crate::machine::state::Pod)| match pod.standing() {
             Standing::Allocated(id) => {
-                let published = self.state.allocation(*id).is_some_and(|allocation| allocation.is_published());
+                let known = self.state.allocation(*id);
+                let published = known.is_some_and(|known| known.is_published() && !known.yields());
                 published || self.state.waits_for_others(*id) || self.state.waits_for_room(*id)
             }
             Standing::Refused(_) | Standing::Waiting { queue: Some(_), .. } => true,
-            Standing::Waiting { reason, .. } => *reason == crate::machine::demand::WaitReason::OtherController,
+            Standing::Waiting { reason, .. } => {
+                matches!(reason, WaitReason::OtherController | WaitReason::NotAdopted)
+            }
             Standing::Open => !pod.is_served(),
         };
         self.leads() && quiet && self.barrier.is_passed() && self.state.pods().all(done)

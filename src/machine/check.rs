@@ -48,6 +48,10 @@ invariants! {
         because "whole pods wait by it",
     "Pending": "the items noted as Pending are those whose entries are there and not in effect"
         because "deletions wait by it",
+    "Adopted": "an entry without a mark is an item's exactly where that item's allocation adopted it"
+        because "it is deleted by id alone once its pod has gone",
+    "Others": "another controller's PodDNATs are known by their names as long as they belong to no allocation"
+        because "they decide whether anything is decided",
     "Indexed": "what is found by address, vSwitch or name is what is there"
         because "who is not found is not woken, and what is not taken out is a leak",
     "Timed": "a timer is that of its subject, and a subject that waits for a moment has one"
@@ -84,6 +88,7 @@ pub fn all(state: &State) -> Vec<Violation> {
     pending(state, &mut found);
     indexed(state, &mut found);
     timed(state, &mut found);
+    adopted(state, &mut found);
     found
 }
 
@@ -289,6 +294,7 @@ fn timed(state: &State, found: &mut Vec<Violation>) {
         Timer::Probe(id) => state.tables.get(id)?.probe_ms,
         Timer::Retention(id) => state.allocations.get(id)?.retention_ms,
         Timer::Rest(id) => state.tables.get(id)?.rests_ms,
+        Timer::Contest(id) => state.allocations.get(id)?.contest_ms,
     };
     let wrong = state.timers.iter().filter(|(due, timer)| due_of(timer) != Some(*due));
     found.extend(wrong.map(|(due, timer)| Violation { invariant: "Timed", evidence: format!("{timer:?} at {due}") }));
@@ -312,6 +318,30 @@ fn pending(state: &State, found: &mut Vec<Violation>) {
     for (table, (id, generation)) in noted.symmetric_difference(&is.collect()) {
         let evidence = format!("generation {generation} of allocation {id} is noted as Pending in {table}, or is not");
         found.push(Violation { invariant: "Pending", evidence });
+    }
+}
+
+fn adopted(state: &State, found: &mut Vec<Violation>) {
+    let mut told = BTreeMap::new();
+    for (id, allocation) in state.allocations.iter() {
+        for (generation, entry) in &allocation.adopted {
+            told.insert((allocation.table.clone(), entry.clone()), (*id, *generation));
+            if allocation.item(*generation).is_none() {
+                let evidence = format!("allocation {id} adopted {entry} for {generation}, which is no item's");
+                found.push(Violation { invariant: "Adopted", evidence });
+            }
+        }
+    }
+    let kept: BTreeMap<_, _> = state.adopted.iter().map(|(place, item)| (place.clone(), *item)).collect();
+    if kept != told {
+        found.push(Violation { invariant: "Adopted", evidence: format!("{kept:?} are kept, {told:?} are adopted") });
+    }
+    for key in state.originals.iter().chain(&state.intruders) {
+        let known = state.claims.get(key).is_some_and(|strange| strange.claim.is_none() && !strange.written_by_us);
+        if !known || (state.originals.contains(key) && state.intruders.contains(key)) {
+            let evidence = format!("{key} counts as another controller's, and is not");
+            found.push(Violation { invariant: "Others", evidence });
+        }
     }
 }
 

@@ -6,9 +6,11 @@
 
 mod admission;
 mod fixed;
+mod others;
 mod recovery;
 mod repair;
 
+use crate::machine::decide::others::decide_contest;
 use crate::machine::decide::recovery::Remnant;
 use crate::machine::demand::{Demand, RefusalReason, ReleaseReason, WaitReason, bounded};
 use crate::machine::event::{Event, decided, timer};
@@ -28,6 +30,12 @@ impl State {
         if !self.cluster_read || self.settings.is_none() {
             return None;
         }
+        if let Some(event) = self.decide_halt() {
+            return Some(event);
+        }
+        if self.halted.is_some() {
+            return self.decide_halted();
+        }
         while let Some(subject) = self.worklist.first().cloned() {
             if let Some(event) = self.decide_about(&subject) {
                 return Some(event);
@@ -41,7 +49,8 @@ impl State {
     #[must_use]
     pub fn is_undecided(&self, now_ms: u64) -> bool {
         let timer = self.timers.first().is_some_and(|(due, _)| *due <= now_ms);
-        timer || (self.cluster_read && self.settings.is_some() && !self.worklist.is_empty())
+        let left = if self.halted.is_some() { self.waits_to_be_told() } else { !self.worklist.is_empty() };
+        timer || (self.cluster_read && self.settings.is_some() && left)
     }
 
     fn decide_about(&self, subject: &Subject) -> Option<Event> {
@@ -66,8 +75,23 @@ impl State {
             })
         };
         let Some(claim) = &strange.claim else {
+            if self.adopts()
+                && let Some(event) = self.decide_original(key, strange)
+            {
+                return Some(event);
+            }
+            // Its table may show that what it names is there.
+            let unread = self.adopts() && self.rebuilding && !self.is_readable(strange);
+            if unread {
+                return None;
+            }
+            if self.is_anothers(key, strange) {
+                // Who wrote it is no longer there to take its finalizer off.
+                let left = self.adopts() && strange.deleting && !self.intruders.contains(key);
+                return (left && self.is_readable(strange)).then(ghost);
+            }
             // What entries of it are left may be its pod's mapping, and the claim is then that one's.
-            return (strange.written_by_us && !self.has_remnant(key)).then(ghost);
+            return (!self.has_remnant(key)).then(ghost);
         };
         if self.rebuilding {
             if self.awaits_entries(claim) || self.is_contradicted(claim) {
@@ -117,6 +141,9 @@ impl State {
         }
         if let Some(ip) = pod.ip.filter(|ip| *ip != allocation.ip) {
             return Some(Event::RebindDecided(decided::RebindDecided { allocation: id.into(), ip }));
+        }
+        if let Some(event) = decide_contest(id, allocation) {
+            return Some(event);
         }
         if !self.is_open(&allocation.table) {
             return None;
@@ -183,6 +210,7 @@ fn expiry(timer: &Timer) -> Event {
         Timer::Retention(allocation) => {
             Event::RetentionEnded(timer::RetentionEnded { allocation: (*allocation).into() })
         }
+        Timer::Contest(allocation) => Event::ContestEnded(timer::ContestEnded { allocation: (*allocation).into() }),
         Timer::Rest(table) => Event::TableRested(timer::TableRested { table: table.as_str().to_owned() }),
     }
 }

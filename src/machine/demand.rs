@@ -161,10 +161,24 @@ reasons! {
         6 GatewayNotRead = "the NAT gateway and its forward table have not been read yet",
         /// Somebody else's entry maps the pod's address and port.
         7 AddressMappedByOthers = "an entry that is not ours maps the pod's address and port; remove it",
-        /// A PodDNAT of this name exists that is not ours.
-        8 OtherController = "a PodDNAT of this name belongs to another controller; remove it, and the pod is mapped",
+        /// PodDNATs exist that are not ours.
+        8 OtherController = "PodDNATs of another controller are in the cluster, so nothing is decided; stop that controller, and set networkController.adopt to true or remove its PodDNATs",
         /// No EIP of the gateway can be used.
         9 NoUsableEip = "no configured EIP of the gateway is in use and unlocked; bind or unlock one",
+        /// Another PodDNAT has the external port.
+        11 ClaimSuperseded = "another PodDNAT has the better right to the external port that this pod's PodDNAT names, so the pod gets another one; find out who copied or restored it",
+        /// The PodDNAT of this name is not ours and cannot be adopted.
+        10 NotAdopted = "the PodDNAT of this name is another controller's and is left alone, because its ports are outside of the configured pools or taken, or its entries are not as it says; correct that or remove it, and the pod is mapped",
+    }
+}
+
+reasons! {
+    /// Why nothing is decided.
+    HaltReason {
+        /// The original controller lives or lived here.
+        1 OriginalFound = "PodDNATs of another controller are in the cluster, so nothing is decided; stop that controller and set networkController.adopt to true to take them over, or remove them",
+        /// Another controller writes.
+        2 OtherWriter = "another controller made a PodDNAT for a pod that is served here, so nothing more is decided; stop that controller and remove the PodDNAT, or restart with networkController.adopt set to true to take it over",
     }
 }
 

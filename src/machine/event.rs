@@ -109,7 +109,7 @@ events! {
     /// A pod is gone: a watch DELETE on a consistent stream, or a consistent read without its UID.
     11 v 1 PodGone(seen::PodGone),
     /// A PodDNAT as the API server shows it.
-    12 v 2 ClaimSeen(seen::ClaimSeen; 1 earlier::ClaimSeenV1),
+    12 v 3 ClaimSeen(seen::ClaimSeen; 1 earlier::ClaimSeenV1; 2 earlier::ClaimSeenV2),
     /// A PodDNAT is gone.
     13 v 1 ClaimGone(seen::ClaimGone),
     /// A NAT gateway as the cloud shows it.
@@ -167,6 +167,12 @@ events! {
     55 v 1 FixedMoved(decided::FixedMoved),
     /// A claim of somebody else won over ours.
     56 v 1 Superseded(decided::Superseded),
+    /// PodDNATs of another controller are there: nothing more is decided.
+    57 v 1 Halted(decided::Halted),
+    /// Nothing of another controller stands in the way any more.
+    58 v 1 Resumed(decided::Resumed),
+    /// Somebody undoes again and again what is written of an allocation: it is left alone for a while.
+    59 v 1 Contested(decided::Contested),
 
     /// A claim is in the API server.
     60 v 1 ClaimWritten(outcome::ClaimWritten),
@@ -209,4 +215,6 @@ events! {
     84 v 1 RetentionEnded(timer::RetentionEnded),
     /// Ports of a table whose earlier owners nobody remembers have rested.
     85 v 1 TableRested(timer::TableRested),
+    /// An allocation that was left alone to another writer is looked after again.
+    86 v 1 ContestEnded(timer::ContestEnded),
 }

@@ -14,6 +14,7 @@ mod ends;
 mod fixed;
 mod gateways;
 mod mapping;
+pub(crate) mod others;
 mod outcomes;
 mod parts;
 mod ports;
@@ -26,6 +27,7 @@ mod wants;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use crate::machine::demand::HaltReason;
 use crate::machine::few::Few;
 use crate::machine::identity::{
     AllocationId, EntryId, GatewayId, Generation, PodKey, PodUid, Protocol, Stamp, TableId, VSwitchId,
@@ -105,6 +107,14 @@ pub struct State {
     pub(crate) remnants: BTreeSet<(TableId, EntryId)>,
     /// Strays by the allocation that their mark names.
     pub(crate) strays_of: Map<AllocationId, BTreeSet<(TableId, EntryId)>>,
+
+    /// PodDNATs of another controller: those that were there when the term read the cluster, and those that came later.
+    pub(crate) originals: BTreeSet<PodKey>,
+    pub(crate) intruders: BTreeSet<PodKey>,
+    /// Decisions have stopped, and why.
+    pub(crate) halted: Option<HaltReason>,
+    /// Entries without a mark that were taken over, with the items whose entries they are.
+    pub(crate) adopted: Map<(TableId, EntryId), (AllocationId, Generation)>,
 
     pub(crate) timers: BTreeSet<(u64, Timer)>,
     pub(crate) agenda: Agenda,
@@ -193,6 +203,7 @@ impl State {
             self.strays_of.touched(),
             self.by_vswitch.touched(),
             self.suspects.touched(),
+            self.adopted.touched(),
         ]
         .iter()
         .sum()

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::scrape::word;
 use crate::admin::{Cursor, Piece, Section};
 use crate::controller::step::Controller;
+use crate::machine::demand::HaltReason;
 use crate::machine::identity::{AllocationId, PodUid, Protocol};
 use crate::machine::state::{Allocation, Entry, Gateway, Item, Pod, Standing, State, Table};
 
@@ -44,6 +45,7 @@ fn beginning(controller: &Controller) -> Vec<Section> {
         settled: controller.is_settled(),
         digest: state.digest().iter().map(|byte| format!("{byte:02x}")).collect(),
         intents: state.agenda().len(),
+        halted: state.halted().map(HaltReason::word),
     };
     let gateways = state.gateways().map(|(id, gateway)| gateway_row(state, id.as_str(), gateway)).collect();
     let tables = state.tables().map(|(id, table)| table_row(state, id.as_str(), table)).collect();
@@ -62,6 +64,8 @@ struct About {
     settled: bool,
     digest: String,
     intents: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    halted: Option<&'static str>,
 }
 
 #[derive(Serialize)]

@@ -10,7 +10,7 @@ use super::encode::{Family, Kind, Sample, Value};
 use super::tally::{APPEND_BUCKETS_MS, Flights, Tally};
 use crate::cloud::meter::{BUCKETS_MS, Series, Snapshot};
 use crate::controller::step::Controller;
-use crate::machine::demand::WaitReason;
+use crate::machine::demand::{HaltReason, WaitReason};
 use crate::machine::identity::Protocol;
 use crate::machine::pool::{Eip, Range};
 use crate::machine::state::{Allocation, Standing, State};
@@ -136,22 +136,30 @@ fn pods(state: &State) -> Vec<Family> {
         };
         add(standings.entry(word).or_default());
     }
-    let others = waiting.get(WaitReason::OtherController.word()).copied().unwrap_or_default();
+    let by_others = [WaitReason::OtherController, WaitReason::NotAdopted];
+    let others = by_others.iter().filter_map(|reason| waiting.get(reason.word())).sum();
+    let halted = HaltReason::ALL.iter().map(|reason| (reason.word(), u64::from(state.halted() == Some(*reason))));
     vec![
         Family::gauge("natgw_pods").by("standing", &standings),
         Family::gauge("natgw_pods_waiting").by("reason", &waiting),
         Family::gauge("natgw_pods_refused").by("reason", &refused),
         Family::gauge("natgw_other_controller_pods").one(number(others)),
+        Family::gauge("natgw_decisions_halted").by("reason", &halted.collect::<BTreeMap<_, _>>()),
     ]
 }
 
 fn allocations(state: &State, tally: &Tally) -> Vec<Family> {
     let mut states: BTreeMap<&str, u64> = [(READY, 0)].into();
+    let mut contested = 0;
     for (_, allocation) in state.allocations() {
+        if allocation.is_contested() {
+            add(&mut contested);
+        }
         add(states.entry(word(allocation)).or_default());
     }
     vec![
         Family::gauge("natgw_allocations").by("state", &states),
+        Family::gauge("natgw_contested_allocations").one(number(contested)),
         Family::gauge("natgw_intents").one(count(state.agenda().len())),
         Family::gauge("natgw_exposed_allocations").one(count(tally.exposure.exposed())),
         Family::gauge("natgw_exposure_bound_seconds").one(seconds(tally.exposure.longest_ms())),

@@ -1,11 +1,11 @@
 //! What would be changed, read from the state that a rehearsal ended with, and the decision behind each change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::machine::event::Record;
 use crate::machine::event::words::{self, Subjects};
+use crate::machine::event::{Event, Record};
 use crate::machine::identity::{AllocationId, EntryId, PodKey, PodUid, TableId};
 use crate::machine::intent::Intent;
 use crate::machine::state::{Allocation, Entry, Item, Phase, Standing, State};
@@ -13,7 +13,7 @@ use crate::machine::state::{Allocation, Entry, Item, Phase, Standing, State};
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// What would be done: `create-entry`, `delete-entry`, `write-claim`, `publish`, `withdraw`, `release-claim`,
+    /// What would be done: `adopt-entry`, which is no call, `create-entry`, `delete-entry`, `write-claim`, `publish`, `withdraw`, `release-claim`,
     /// `drop-claim` or `mark-pod`.
     pub action: &'static str,
     /// The pod, or the PodDNAT of its name; the table where there is none.
@@ -50,7 +50,8 @@ pub(super) fn of(state: &State, records: &[Record]) -> Vec<Change> {
     for (id, allocation) in state.allocations() {
         let why = decisions.about(*id, allocation);
         let of_it = intents.of_allocation.remove(id).unwrap_or_default();
-        changes.extend(of_allocation(allocation, &of_it).map(|(action, detail)| Change {
+        let new = decisions.adopted.contains(id);
+        changes.extend(of_allocation(allocation, &of_it, new).map(|(action, detail)| Change {
             action,
             subject: allocation.key().to_string(),
             detail,
@@ -110,12 +111,21 @@ impl Intents {
 }
 
 /// The steps of one allocation in their order: down first, then up.
-fn of_allocation(allocation: &Allocation, intents: &[Intent]) -> impl Iterator<Item = (&'static str, String)> {
+/// `new`: it was decided just now.
+fn of_allocation(
+    allocation: &Allocation,
+    intents: &[Intent],
+    new: bool,
+) -> impl Iterator<Item = (&'static str, String)> {
     let has = |wanted: fn(&Intent) -> bool| intents.iter().any(wanted);
     let address = allocation.external_address();
     let mut steps = Vec::new();
     if has(|intent| matches!(intent, Intent::Withdraw { .. })) {
         steps.push(("withdraw", "the status would show no entries".to_owned()));
+    }
+    let adopted = allocation.adopted_entries();
+    for (item, entry) in allocation.items_staying().zip(adopted).filter(|_| new) {
+        steps.extend(entry.map(|id| ("adopt-entry", format!("{id}: {}", tuple(allocation, item)))));
     }
     for item in allocation.items() {
         let goes = allocation.removal(item).is_some();
@@ -186,12 +196,17 @@ struct Decisions {
     of_pod: BTreeMap<PodUid, String>,
     of_name: BTreeMap<PodKey, String>,
     of_entry: BTreeMap<(TableId, EntryId), String>,
+    /// Allocations that were adopted just now.
+    adopted: BTreeSet<AllocationId>,
 }
 
 impl Decisions {
     fn of(records: &[Record]) -> Self {
         let mut all = Self::default();
         for record in records.iter().filter(|record| DECIDED.contains(&record.event.kind())) {
+            if let Event::Adopted(body) = &record.event {
+                all.adopted.insert(body.allocation.into());
+            }
             let sentence = words::sentence(record);
             let Subjects { pods, names, allocations, entries, .. } = words::subjects(&record.event);
             all.of_allocation.extend(allocations.into_iter().map(|id| (id, sentence.clone())));

@@ -3,7 +3,7 @@
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
-use super::{Change, Plan, Unserved};
+use super::{Change, Left, Plan, Unserved};
 
 /// How a plan is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -43,6 +43,15 @@ fn table(plan: &Plan) -> String {
         let mut told = std::collections::BTreeSet::new();
         let reasons = plan.changes.iter().filter(|change| told.insert((&change.subject, &change.why)));
         text.extend(reasons.map(|change| format!("  {}: {}\n", change.subject, change.why)));
+    }
+    if let Some(sentence) = plan.halted {
+        text += &format!("\ndecisions would stop: {sentence}\n");
+    }
+    if !plan.left_alone.is_empty() {
+        text += "\nleft alone\n";
+        for Left { what, subject, detail, why } in &plan.left_alone {
+            text += &format!("  {what} {subject} {detail}: {why}\n");
+        }
     }
     if !plan.unserved.is_empty() {
         text += "\nwithout a mapping\n";

@@ -81,6 +81,17 @@ pub struct Mapping {
     pub absent_since_wall_ms: Option<i64>,
     /// Earlier allocations of the name whose entries may still exist.
     pub releasing: Vec<Leaving>,
+    /// What of it was taken over from another controller.
+    pub adopted: Adopted,
+}
+
+/// What of a mapping was taken over from another controller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Of each item the entry that carries no mark; none at all where none was taken over.
+    pub entries: Vec<Option<EntryId>>,
+    /// A reservation that only its deletion frees.
+    pub kept: bool,
 }
 
 /// An allocation that goes while its successor has the PodDNAT.

@@ -200,6 +200,7 @@ fn mapping(name: &str, pod: &PodUid, n: u64) -> Mapping {
         fixed: false,
         owner: None,
         absent_since_wall_ms: None,
+        adopted: natgw::ports::cluster::Adopted::default(),
         releasing: Vec::new(),
         gateway: "ngw-sandbox-j".into(),
         table: "ftb-sandbox-j".into(),

@@ -28,6 +28,8 @@ pub struct Outside {
     /// When each table was listed last, and after which record: it says nothing new before something happens.
     looked: BTreeMap<TableId, (u64, u64)>,
     configuration: Vec<Event>,
+    /// PodDNATs without our annotation, by name.
+    others: BTreeMap<String, seen::ClaimSeen>,
 }
 
 /// The class of a refusal for want of room.
@@ -52,6 +54,7 @@ impl Outside {
             quota: BTreeMap::new(),
             looked: BTreeMap::new(),
             configuration: Vec::new(),
+            others: BTreeMap::new(),
         };
         outside.record(Event::TermStarted(control::TermStarted { term: 1, holder: "a".into(), predecessor: None }));
         outside
@@ -74,6 +77,8 @@ impl Outside {
             Event::GatewaySeen(gateway) => drop(self.gateways.insert(gateway.gateway.clone(), gateway)),
             Event::RouteSeen(route) => drop(self.routes.insert(route.vswitch.clone(), route)),
             Event::EntrySeen(entry) => drop(self.there.insert((entry.table.clone(), entry.entry.clone()), entry)),
+            Event::ClaimSeen(claim) if claim.claim.is_none() => drop(self.others.insert(claim.name.clone(), claim)),
+            Event::ClaimGone(gone) => drop(self.others.remove(&gone.name)),
             Event::EntryVanished(gone) => drop(self.there.remove(&(gone.table, gone.entry))),
             Event::PoolConfigured(pool) => {
                 if matches!(self.configuration.last(), Some(Event::Configured(_))) {
@@ -142,7 +147,9 @@ impl Outside {
     /// The PodDNATs as they were written.
     pub fn claims(&self) -> Vec<seen::ClaimSeen> {
         let named = self.state.allocations().filter(|(_, known)| known.claim_uid().is_some());
-        named.map(|(id, known)| self.claim(*id, known)).collect()
+        let ours: Vec<_> = named.map(|(id, known)| self.claim(*id, known)).collect();
+        let others = self.others.values().filter(|other| !ours.iter().any(|claim| claim.name == other.name));
+        others.cloned().chain(ours.clone()).collect()
     }
 
     fn claim(&self, id: AllocationId, known: &Allocation) -> seen::ClaimSeen {
@@ -168,6 +175,8 @@ impl Outside {
             items: known.items_staying().map(item).collect(),
             absent_since_wall_ms: known.absent_since_wall_ms(),
             releasing: releasing.collect(),
+            entries: known.adopted_entries().iter().map(|id| id.map_or("", EntryId::as_str).to_owned()).collect(),
+            kept: known.is_kept(),
         };
         let owner = known.owner().cloned();
         seen::ClaimSeen {
@@ -214,7 +223,9 @@ impl Outside {
         match intent {
             Intent::Locate { ip, .. } => self.record(Event::AddressSeen(address(*ip))),
             Intent::WriteClaim { allocation, revision } => {
-                let (allocation, revision, uid) = ((*allocation).into(), *revision, format!("claim-{allocation}"));
+                let known = self.state.allocation(*allocation).and_then(Allocation::claim_uid).map(str::to_owned);
+                let uid = known.unwrap_or_else(|| format!("claim-{allocation}"));
+                let (allocation, revision) = ((*allocation).into(), *revision);
                 self.record(Event::ClaimWritten(outcome::ClaimWritten { allocation, revision, uid }));
             }
             Intent::Bind { table, allocation, generation } => {

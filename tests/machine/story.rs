@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use natgw::machine::demand::{RefusalReason, ReleaseReason, WaitReason};
+use natgw::machine::demand::{HaltReason, RefusalReason, ReleaseReason, WaitReason};
 use natgw::machine::event::{Event, control, decided, outcome, seen};
 use natgw::machine::identity::protocol_of;
 
 use crate::outside::{Outside, intent_words};
-use crate::things::{entry, pod};
+use crate::things::{entry, original, pod};
 
 /// Acts a story out. The error names the line and both sides.
 pub fn tell(text: &str) -> Result<(), String> {
@@ -16,6 +16,7 @@ pub fn tell(text: &str) -> Result<(), String> {
         pools: Vec::new(),
         settings: settings(),
         names: BTreeMap::new(),
+        there: Vec::new(),
         begun: false,
     };
     let mut decided: Vec<String> = Vec::new();
@@ -28,6 +29,7 @@ pub fn tell(text: &str) -> Result<(), String> {
             ("" | "#", _) => {}
             ("pool", rest) => stage.pool(rest),
             ("settings", rest) => stage.set(rest),
+            ("there", rest) => stage.there.push(rest.to_owned()),
             ("hold", kind) => drop(stage.outside.held.insert(kind.to_owned())),
             ("when", rest) => {
                 if let Some(untold) = decided.get(at) {
@@ -70,6 +72,8 @@ struct Stage {
     settings: control::Configured,
     /// Which pod's each allocation is or was.
     names: BTreeMap<(u64, u64), String>,
+    /// What is there before the first leader reads it.
+    there: Vec<String>,
     begun: bool,
 }
 
@@ -150,6 +154,15 @@ impl Stage {
         }
         let pools = self.pools.clone();
         self.configure();
+        let there = std::mem::take(&mut self.there);
+        let words: Vec<Vec<&str>> = there.iter().map(|line| line.split_whitespace().collect()).collect();
+        for words in words.iter().filter(|words| words[0] != "entry") {
+            let event = match words[0] {
+                "original" => Event::ClaimSeen(original(&words[1..])),
+                _ => Event::PodSeen(pod(&words[1..])),
+            };
+            self.outside.record(event);
+        }
         self.outside.record(Event::ClusterRead(control::ClusterRead { pods: 0, claims: 0 }));
         for pool in pools {
             let zone = zone(&pool.gateway);
@@ -163,10 +176,15 @@ impl Stage {
             }));
             let (vswitch, gateways) = (format!("vsw-{zone}"), vec![pool.gateway]);
             self.outside.record(Event::RouteSeen(seen::RouteSeen { vswitch, gateways }));
+            for words in words.iter().filter(|words| words[0] == "entry" && words[1] == table) {
+                self.outside.record(Event::EntrySeen(entry(&words[1..])));
+            }
             self.outside.record(Event::TableOpened(control::TableOpened { table, entries: 0 }));
         }
-        self.outside.settle();
-        self.outside.happened.clear();
+        if there.is_empty() {
+            self.outside.settle();
+            self.outside.happened.clear();
+        }
     }
 
     fn when(&mut self, rest: &str) {
@@ -180,6 +198,12 @@ impl Stage {
             "vanished" => {
                 let (table, entry) = (words[1].into(), words[2].into());
                 self.outside.record(Event::EntryVanished(seen::EntryVanished { table, entry }));
+            }
+            "begins" => {}
+            "original" => self.outside.record(Event::ClaimSeen(original(&words[1..]))),
+            "removed" => {
+                let (namespace, name, uid) = ("default".into(), words[1].into(), words[2].into());
+                self.outside.record(Event::ClaimGone(seen::ClaimGone { namespace, name, uid }));
             }
             "missing" => {
                 let ip = words[1].parse().expect("an address");
@@ -344,7 +368,7 @@ impl Stage {
         }));
     }
 
-    /// `history-lost [without=NAME] [spoilt=NAME] [renamed=NAME:N] [copied=NAME:OTHER:TERM]`: of what the next
+    /// `history-lost [without=NAME] [spoilt=NAME] [edited=NAME:PORT] [renamed=NAME:N] [copied=NAME:OTHER:TERM]`: of what the next
     /// leader reads, that PodDNAT is gone, that one has lost its annotation, that one names the n-th allocation, or OTHER has the claim of NAME with another allocation and term.
     fn history_lost(&mut self, words: &[&str]) {
         let mut claims = self.outside.claims();
@@ -352,7 +376,13 @@ impl Stage {
             let (how, what) = word.split_once('=').expect("HOW=WHAT");
             match how {
                 "without" => claims.retain(|claim| claim.name != what),
-                "spoilt" => claims.iter_mut().filter(|claim| claim.name == what).for_each(|claim| claim.claim = None),
+                "spoilt" => claims.iter_mut().filter(|claim| claim.name == what).for_each(spoil),
+                "edited" => {
+                    let (name, port) = what.split_once(':').expect("NAME:PORT");
+                    let edited = claims.iter_mut().filter(|claim| claim.name == name);
+                    let port = port.parse().expect("a port");
+                    edited.filter_map(|claim| claim.claim.as_mut()).for_each(|claim| claim.items[0].external = port);
+                }
                 "renamed" => {
                     let (name, n) = what.split_once(':').expect("NAME:N");
                     let renamed = claims.iter_mut().filter(|claim| claim.name == name);
@@ -401,6 +431,19 @@ impl Stage {
                 Some(format!("allocated {} {} {}", body.name, body.eip, items.collect::<Vec<_>>().join(" ")))
             }
             Event::Recovered(body) => Some(format!("recovers {} {}", body.name, body.eip)),
+            Event::Adopted(body) => {
+                let items = body
+                    .items
+                    .iter()
+                    .map(|item| format!("{}->{}/{}", item.external, item.internal, protocol(item.protocol)));
+                Some(format!("adopts {} {} {}", body.name, body.eip, items.collect::<Vec<_>>().join(" ")))
+            }
+            Event::Halted(body) => {
+                Some(format!("halts {} {}", HaltReason::from_number(body.reason).expect("a reason").word(), body.name))
+            }
+            Event::Resumed(_) => Some("goes on".to_owned()),
+            Event::Contested(body) => Some(format!("leaves {} alone", name(body.allocation))),
+            Event::ContestEnded(body) => Some(format!("looks after {} again", name(body.allocation))),
             Event::GhostDecided(body) => Some(format!("drops claim {}", body.name)),
             Event::Waited(body) => {
                 Some(format!("waits {} {}", body.pod, WaitReason::from_number(body.reason).expect("a reason").word()))
@@ -449,6 +492,23 @@ fn named(event: &Event) -> Option<((u64, u64), String)> {
         }
         _ => None,
     }
+}
+
+/// The annotation is lost: what spec and status say is left.
+fn spoil(seen: &mut seen::ClaimSeen) {
+    let Some(claim) = seen.claim.take() else { return };
+    let id = |at: usize| claim.entries.get(at).filter(|id| !id.is_empty()).cloned();
+    let items = claim.items.iter().enumerate();
+    seen.shown = claim.eip.zip(claim.ip).map(|(eip, ip)| {
+        Box::new(seen::Shown {
+            pod: Some(claim.pod.clone()),
+            gateway: claim.gateway.clone(),
+            eip,
+            ip,
+            place: claim.place.clone(),
+            items: items.map(|(at, item)| (item.internal, item.external, item.protocol, id(at))).collect(),
+        })
+    });
 }
 
 fn zone(gateway: &str) -> &str {

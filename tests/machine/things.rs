@@ -58,6 +58,47 @@ pub fn pod(words: &[&str]) -> seen::PodSeen {
     pod
 }
 
+/// `original NAME UID EIP IP PORT->PORT[=ENTRY]... [pod=UID] [gateway=GATEWAY] [deleting] [unpublished]`: a PodDNAT as the
+/// original controller writes it, public port first. Without `pod` no pod owns it.
+pub fn original(words: &[&str]) -> seen::ClaimSeen {
+    let mut claim = seen::ClaimSeen {
+        namespace: "default".into(),
+        name: words[0].into(),
+        uid: words[1].into(),
+        finalizer: true,
+        published: true,
+        manager: seen::MANAGER_ANOTHER,
+        ..seen::ClaimSeen::default()
+    };
+    let ip: std::net::Ipv4Addr = words[3].parse().expect("an address");
+    let zone = if ip.octets()[1] == 17 { "k" } else { "j" };
+    let mut shown = seen::Shown {
+        pod: None,
+        gateway: format!("ngw-{zone}"),
+        eip: words[2].parse().expect("an EIP"),
+        ip,
+        place: (format!("eni-{zone}"), format!("vsw-{zone}"), format!("zone-{zone}")),
+        items: Vec::new(),
+    };
+    for word in &words[4..] {
+        if let Some((external, rest)) = word.split_once("->") {
+            let (internal, id) = rest.split_once('=').map_or((rest, None), |(port, id)| (port, Some(id.to_owned())));
+            let port = |text: &str| text.parse().expect("a port");
+            shown.items.push((port(internal), port(external), 6, id));
+            continue;
+        }
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("pod", uid) => shown.pod = Some(uid.into()),
+            ("gateway", gateway) => shown.gateway = gateway.into(),
+            ("deleting", _) => claim.deleting = true,
+            ("unpublished", _) => claim.published = false,
+            (other, _) => panic!("{other:?} is nothing that the original writes"),
+        }
+    }
+    claim.shown = Some(Box::new(shown));
+    claim
+}
+
 /// `entry TABLE ID EIP:PORT IP:PORT NAME`: a TCP entry; `any` as both ports makes it one of whole addresses. The name
 /// `mark:POD:TERM.N:TERM.N` is our mark with that pod's UID, allocation and generation.
 pub fn entry(words: &[&str]) -> seen::EntrySeen {

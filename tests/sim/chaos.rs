@@ -29,6 +29,7 @@ impl World {
         self.disturb_watches();
         self.disturb_cluster();
         self.disturb_claims();
+        self.disturb_by_rival();
         self.disturb_cloud();
         self.disturb_lease();
     }

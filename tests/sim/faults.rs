@@ -127,6 +127,8 @@ faults! {
     Burst "F80" 500 "very many pods come at once",
     PortsExhausted "F81" 0 "more pods ask than there are ports",
     WritesFull "F82" 0 "as many writes are under way as there may be",
+    OriginalFound "F84a" 0 "another controller has been here: its PodDNATs and entries are there at the start",
+    OtherWriter "F84b" 2_000 "another controller makes a PodDNAT for a pod, and takes it away up to two minutes later",
 }
 
 /// Faults of the matrix that no world of ours has, and why.

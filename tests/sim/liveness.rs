@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use natgw::machine::demand::WaitReason;
 use natgw::machine::event::seen::Claim;
-use natgw::machine::identity::{EntryId, Mark, PodKey, TableId};
+use natgw::machine::identity::{AllocationId, EntryId, Mark, PodKey, TableId};
 use natgw::machine::state::{Entry, Standing, State};
 
 use crate::invariants::{Facts, tuple};
@@ -78,22 +78,29 @@ fn tables(world: &World, facts: &Facts) -> Option<(&'static str, String)> {
     let (vpc, model) = (world.vpc.borrow(), world.model.borrow());
     let tables = vpc.world().gateways.iter().map(|gateway| &gateway.table);
     let there: BTreeSet<EntryId> = tables.flat_map(|table| vpc.entries(table).map(|entry| entry.id.clone())).collect();
-    let shown = model.poddnats().flat_map(|object| &object.status.entries);
+    // What another controller shows is its own.
+    let shown = model.poddnats().filter(|object| !crate::original::is_its(object));
+    let shown = shown.flat_map(|object| &object.status.entries);
     let shown: BTreeSet<EntryId> = shown.map(|entry| entry.forward_entry_id.as_str().into()).collect();
     let foreign = |entry: &&EntryId| facts.entries.get(*entry).is_some_and(|fate| fate.foreign);
     // Where somebody else holds one port of a pod, or the table is full, the others are there and wait with it.
     let waits = |entry: &&EntryId| {
-        let allocation = facts.mark(entry).map(|mark| mark.allocation);
-        world
-            .state()
-            .zip(allocation)
-            .is_some_and(|(state, allocation)| state.waits_for_others(allocation) || state.waits_for_room(allocation))
+        let Some(state) = world.state() else { return false };
+        let allocation = facts.mark(entry).map(|mark| mark.allocation).or_else(|| adopter(state, entry));
+        allocation.is_some_and(|allocation| state.waits_for_others(allocation) || state.waits_for_room(allocation))
     };
-    let ours: BTreeSet<EntryId> = there.iter().filter(|entry| !foreign(entry) && !waits(entry)).cloned().collect();
+    let adopted = |entry: &&EntryId| world.state().is_some_and(|state| adopter(state, entry).is_some());
+    let is_ours = |entry: &&EntryId| (!foreign(entry) || adopted(entry)) && !waits(entry);
+    let ours: BTreeSet<EntryId> = there.iter().filter(is_ours).cloned().collect();
     (ours != shown).then(|| {
         let odd: Vec<_> = ours.symmetric_difference(&shown).map(|entry| (entry, facts.entries.get(entry))).collect();
         ("L1", format!("published {shown:?}, of ours in the tables {ours:?}, odd {odd:?}"))
     })
+}
+
+/// The allocation that adopted an entry.
+fn adopter(state: &State, entry: &EntryId) -> Option<AllocationId> {
+    state.tables().find_map(|(table, _)| state.adopter_of(table, entry))
 }
 
 /// Each pod that is there is known, as it is; whoever is served is shown.
@@ -153,7 +160,8 @@ pub fn expires(world: &World) -> bool {
     let model = world.model.borrow();
     retained
         && allocations.any(|(_, allocation)| {
-            let absent = allocation.absent_since_wall_ms().is_some() && allocation.owner().is_none();
+            let ends = allocation.owner().is_none() && !allocation.is_kept();
+            let absent = allocation.absent_since_wall_ms().is_some() && ends;
             absent && model.pod(allocation.key()).is_none_or(|pod| !pod.active())
         })
 }
@@ -164,7 +172,10 @@ pub fn left(world: &World) -> Vec<String> {
     let tables = vpc.world().gateways.iter().map(|gateway| &gateway.table);
     let entries = tables.flat_map(|table| vpc.entries(table)).filter(|entry| Mark::parse(&entry.spec.name).is_some());
     let entries = entries.map(|entry| format!("{entry:?}"));
-    let claims = model.poddnats().map(|object| format!("{:?}", object.metadata));
+    let claims = model
+        .poddnats()
+        .filter(|object| !crate::original::is_its(object))
+        .map(|object| format!("{:?}", object.metadata));
     let allocations = world.state().into_iter().flat_map(State::allocations);
     entries.chain(claims).chain(allocations.map(|(id, _)| format!("allocation {id}"))).collect()
 }

@@ -14,6 +14,7 @@ mod invariants;
 mod liveness;
 mod mutants;
 mod oracles;
+mod original;
 mod plan;
 mod replica;
 mod report;

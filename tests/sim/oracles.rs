@@ -17,8 +17,14 @@ use crate::world::World;
 
 /// Faults after which the end may rightly be another: other people's entries hold ports and addresses, pods come back from
 /// a backup.
-const OTHER_ENDS: &[Fault] =
-    &[Fault::TupleTaken, Fault::EntryRenamed, Fault::ApiRestored, Fault::ClaimMalformed, Fault::Burst];
+const OTHER_ENDS: &[Fault] = &[
+    Fault::TupleTaken,
+    Fault::EntryRenamed,
+    Fault::ApiRestored,
+    Fault::ClaimMalformed,
+    Fault::Burst,
+    Fault::OtherWriter,
+];
 
 /// Faults that rightly end a mapping which is made again, beside lost history: somebody harmed the entry, the claim or the
 /// road to it, or the cloud refused the entry or the table for good.
@@ -153,6 +159,7 @@ impl Setting {
     /// Puts a seed's plan into it.
     pub fn of(self, mut plan: Plan) -> Plan {
         plan.behaviour.entry_quota = 1_000;
+        plan.original = None;
         plan.configuration = configuration(620);
         plan.without.extend_from_slice(OTHER_ENDS);
         match self {

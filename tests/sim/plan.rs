@@ -35,6 +35,33 @@ pub struct Plan {
     pub sled: Option<bool>,
     /// Wishes are drawn until this step.
     pub wishes_until: u64,
+    /// Another controller has been here, and what is configured of it.
+    pub original: Option<Adoption>,
+}
+
+/// When what another controller left may be taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adoption {
+    /// From the beginning.
+    On,
+    /// From that step on.
+    From(u64),
+    /// Never: it takes its things away when the world becomes calm.
+    Off,
+}
+
+/// One world in so many has been another controller's.
+const ORIGINAL_EVERY: u64 = 5;
+
+impl Adoption {
+    fn of(seed: u64, steps: u64) -> Option<Self> {
+        let mut dice = Dice::new(seed, "original");
+        dice.one_in(ORIGINAL_EVERY).then(|| match dice.draw(4) {
+            0 | 1 => Self::On,
+            2 => Self::From(dice.draw(steps)),
+            _ => Self::Off,
+        })
+    }
 }
 
 /// Faults after which a replica may begin without the history of those before it.
@@ -95,6 +122,7 @@ impl Plan {
             configuration: {
                 let mut configuration = configuration(if dice.one_in(2) { 515 } else { 560 });
                 configuration.settings.fixed_retention_ms = dice.one_in(2).then_some(RETENTION_MS);
+                configuration.settings.adopt = Adoption::of(seed, steps) == Some(Adoption::On);
                 configuration
             },
             // Without history a PodDNAT without our annotation may be the original controller's.
@@ -103,6 +131,7 @@ impl Plan {
             told: false,
             sled: None,
             wishes_until: steps,
+            original: Adoption::of(seed, steps),
         }
     }
 
@@ -123,6 +152,7 @@ impl Plan {
             told: false,
             sled: None,
             wishes_until: 0,
+            original: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use natgw::controller::step::{Controller, Head, Identity, Input, Output, Stop};
 use natgw::executor;
 use natgw::machine::demand::WaitReason;
 use natgw::machine::event::{Event, Record};
+use natgw::machine::identity::PodKey;
 use natgw::machine::state::State;
 use natgw::ports::cluster::Lease as _;
 use natgw::ports::effect::Effect;
@@ -67,6 +68,8 @@ pub struct World {
     /// An earlier image of each volume.
     pub(crate) images: Vec<Image>,
     pub(crate) backup: Option<Box<Model>>,
+    /// PodDNATs that another controller made at run time, and when it takes each away.
+    pub(crate) rivals: Vec<(PodKey, u64)>,
 }
 
 /// Records made, look-ups plus entries iterated in the state, and heap allocations.
@@ -147,8 +150,10 @@ impl World {
             seen_version: 0,
             images: vec![Image::default(); plan.replicas],
             backup: None,
+            rivals: Vec::new(),
             plan,
         };
+        world.leave_originals();
         for at in 0..world.replicas.len() {
             world.start(at);
         }
@@ -175,6 +180,7 @@ impl World {
             }
         } else {
             self.disturb();
+            self.adopt_from_now();
             // What a fault made a controller put out leaves before time passes.
             self.collect();
             match self.dice.draw(100) {
@@ -274,6 +280,7 @@ impl World {
             }
         }
         self.mend_outside();
+        self.end_originals();
     }
 
     /// A process of a replica begins: it looks at the lock, opens its journal, replays it.

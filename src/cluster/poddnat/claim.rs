@@ -20,7 +20,7 @@ pub const CLAIM_BYTES_MAX: usize = 32 * 1024;
 
 /// The longest name of the cloud's that is kept: theirs have about 30 characters, and the claim must fit one record of
 /// the journal.
-const NAME_BYTES_MAX: usize = 128;
+pub(super) const NAME_BYTES_MAX: usize = 128;
 
 /// The claim annotation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct ClaimAnnotation {
     /// RFC 3339: since when the pod of a fixed mapping has been absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent_since: Option<String>,
+    /// A reservation of the original controller's: only its deletion frees it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
     /// The gateway.
     pub gateway: String,
     /// The forward table.
@@ -54,6 +57,9 @@ pub struct ClaimAnnotation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimItem {
+    /// Its entry, where that was adopted and so carries no mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
     /// The public port.
     pub external: u16,
     /// The pod's port.
@@ -120,7 +126,13 @@ impl ClaimAnnotation {
             absent_since: mapping.absent_since_wall_ms.map(timestamp),
             gateway: mapping.gateway.to_string(),
             table: mapping.table.to_string(),
-            items: mapping.items.iter().map(ClaimItem::of).collect(),
+            kept: mapping.adopted.kept,
+            items: mapping
+                .items
+                .iter()
+                .enumerate()
+                .map(|(at, item)| ClaimItem::with_entry(item, mapping, at))
+                .collect(),
             releasing: mapping.releasing.iter().flat_map(ReleasingItem::all_of).collect(),
         }
     }
@@ -158,6 +170,8 @@ impl ClaimAnnotation {
             eip: spec.external_ip.parse().ok(),
             ip: spec.internal_ip.parse().ok(),
             place: (place(&spec.eni), place(&spec.vswitch), place(&spec.zone_id)),
+            entries: entries(&self.items),
+            kept: self.kept,
             items: self.items.iter().map(ClaimItem::item).collect(),
             absent_since_wall_ms: self.absent_since.as_deref().and_then(wall_ms_of),
             releasing: by_allocation(&self.releasing),
@@ -173,6 +187,10 @@ impl ClaimAnnotation {
         }
         if self.items.is_empty() || self.items.len() > ENTRIES_MAX {
             return Err(ClaimError::Impossible("items"));
+        }
+        let long = |entry: &String| entry.is_empty() || entry.len() > NAME_BYTES_MAX;
+        if self.items.iter().filter_map(|item| item.entry.as_ref()).any(long) {
+            return Err(ClaimError::Impossible("item entry"));
         }
         let mut taken = BTreeSet::new();
         for item in &self.items {
@@ -198,6 +216,14 @@ impl ClaimAnnotation {
         }
         Ok(())
     }
+}
+
+/// The adopted entries, item by item; none at all where none was.
+fn entries(items: &[ClaimItem]) -> Vec<String> {
+    if items.iter().all(|item| item.entry.is_none()) {
+        return Vec::new();
+    }
+    items.iter().map(|item| item.entry.clone().unwrap_or_default()).collect()
 }
 
 impl ReleasingItem {
@@ -251,7 +277,13 @@ impl ClaimItem {
             protocol: port.protocol,
             generation: port.generation.0,
             port_break: port.port_break,
+            entry: None,
         }
+    }
+
+    fn with_entry(port: &MappedPort, mapping: &Mapping, at: usize) -> Self {
+        let entry = mapping.adopted.entries.get(at).and_then(Option::as_ref).map(ToString::to_string);
+        Self { entry, ..Self::of(port) }
     }
 
     fn item(&self) -> Item {

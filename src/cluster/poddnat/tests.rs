@@ -28,6 +28,7 @@ fn mapping() -> Mapping {
         items: vec![item(80, 512, Protocol::Tcp, 18), item(53, 513, Protocol::Udp, 19)],
         owner: None,
         absent_since_wall_ms: None,
+        adopted: crate::ports::cluster::Adopted::default(),
         releasing: Vec::new(),
     }
 }
@@ -147,6 +148,8 @@ fn a_claim_gives_the_mapping_back() {
         items: vec![item(80, 512, 6, 18), item(53, 513, 17, 19)],
         absent_since_wall_ms: None,
         releasing: Vec::new(),
+        entries: Vec::new(),
+        kept: false,
     };
     assert_eq!(seen.claim.as_deref(), Some(&claim));
     assert_eq!((seen.deleting, seen.finalizer, seen.published), (false, true, false));
@@ -337,4 +340,47 @@ fn the_largest_claim_fits_a_record() {
     let seen = seen.bounded();
     assert_eq!(seen.claim, None);
     codec::encode(&record(seen)).unwrap();
+}
+
+#[test]
+fn what_the_original_maps_is_read_from_spec_and_status() {
+    let sample = |spec: &str, status: &str| {
+        let text = format!(
+            r#"{{"apiVersion":"alibabacloud.com/v1","kind":"PodDNAT","metadata":{{"name":"a","namespace":"b",
+            "ownerReferences":[{{"apiVersion":"v1","kind":"Pod","name":"a","uid":"pod-a"}}]}},
+            "spec":{{"eni":"eni-1","externalIP":"203.0.113.7","internalIP":"172.16.0.9","tableId":"ngw-1",
+            "vswitch":"vsw-1","zoneID":"cn-hangzhou-k",{spec}}},"status":{status}}}"#
+        );
+        claim_of(&serde_json::from_str(&text).unwrap()).shown
+    };
+    let entry = r#"{"entries":[{"externalIP":"203.0.113.7","externalPort":"512","forwardEntryId":"fwd-1",
+        "internalIP":"172.16.0.9","internalPort":"80","ipProtocol":"tcp"}]}"#;
+    let documented = r#""portMapping":[{"externalPort":"512","internalPort":"80"},{"externalPort":"513","internalPort":"81"}],
+        "protocol":"tcp""#;
+    let shown = sample(documented, entry).unwrap();
+    assert_eq!((shown.pod.as_deref(), shown.gateway.as_str()), (Some("pod-a"), "ngw-1"));
+    assert_eq!((shown.eip, shown.ip), ([203, 0, 113, 7].into(), [172, 16, 0, 9].into()));
+    assert_eq!(shown.items, [(80, 512, 6, Some("fwd-1".to_owned())), (81, 513, 6, None)]);
+    // Of the time when a pod had one port.
+    let one = sample(r#""externalPort":"512","internalPort":"53","protocol":"udp","entryId":"fwd-old""#, "{}").unwrap();
+    assert_eq!(one.items, [(53, 512, 17, Some("fwd-old".to_owned()))]);
+    for nonsense in [
+        r#""protocol":"tcp""#,
+        r#""portMapping":[{"externalPort":"0","internalPort":"80"}],"protocol":"tcp""#,
+        r#""portMapping":[{"externalPort":"512","internalPort":"80"}],"protocol":"icmp""#,
+        r#""portMapping":[{"externalPort":"512","internalPort":"80"},{"externalPort":"512","internalPort":"81"}]"#,
+    ] {
+        assert_eq!(sample(nonsense, "{}"), None, "{nonsense}");
+    }
+}
+
+#[test]
+fn the_annotation_names_what_was_adopted() {
+    use crate::ports::cluster::Adopted;
+    let entries = vec![Some(EntryId::from("fwd-1")), None];
+    let mapping = Mapping { adopted: Adopted { entries, kept: true }, ..mapping() };
+    let seen = claim_of(&encode(&mapping, None));
+    let claim = seen.claim.unwrap();
+    assert_eq!((claim.entries, claim.kept), (vec!["fwd-1".to_owned(), String::new()], true));
+    assert_eq!(seen.shown, None, "what has our annotation is ours");
 }

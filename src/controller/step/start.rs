@@ -1,13 +1,13 @@
 //! Intents to effects: which may start now, and with which parameters.
 
 use crate::controller::step::{Controller, EffectId, Now, Output};
-use crate::machine::demand::{Note, Phase};
+use crate::machine::demand::{Note, Phase, WaitReason};
 use crate::machine::event::{Event, outcome};
 use crate::machine::identity::{AllocationId, Generation, Mark, PodUid, TableId, client_token};
 use crate::machine::intent::Intent;
 use crate::machine::state::{Allocation, Entry, Item};
 use crate::ports::cloud::{CreateEntry, DeleteEntry};
-use crate::ports::cluster::{Leaving, MappedPort, Mapping, PodMark, Publication};
+use crate::ports::cluster::{Adopted, Leaving, MappedPort, Mapping, PodMark, Publication};
 use crate::ports::effect::Effect;
 
 /// Writes to the API server under way at once: enough to hide its latency, few enough for its flow control.
@@ -268,6 +268,10 @@ impl Controller {
             owner: allocation.owner().cloned(),
             absent_since_wall_ms: allocation.absent_since_wall_ms(),
             releasing: self.state.predecessors(id).map(|(id, earlier)| leaving(id, earlier)).collect(),
+            adopted: Adopted {
+                entries: allocation.adopted_entries().into_iter().map(|entry| entry.cloned()).collect(),
+                kept: allocation.is_kept(),
+            },
         })
     }
 
@@ -307,9 +311,16 @@ impl Controller {
             address: allocation.map(Allocation::external_address),
             ready: pod.has_gate().then_some(ready || note.phase == Phase::NotRequested),
             warning: matches!(note.phase, Phase::Refused | Phase::Kept)
-                || (note.phase == Phase::Ready && note.reason != 0),
+                || (note.phase == Phase::Ready && note.reason != 0)
+                || (note.phase == Phase::Waiting && is_others(note.reason)),
         })
     }
+}
+
+/// Whether a pod waits because of what others did: people should know.
+fn is_others(reason: u8) -> bool {
+    let reason = WaitReason::from_number(reason);
+    matches!(reason, Some(WaitReason::OtherController | WaitReason::NotAdopted | WaitReason::ClaimSuperseded))
 }
 
 fn mapped_port(item: &Item) -> MappedPort {

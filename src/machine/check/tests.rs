@@ -136,6 +136,13 @@ const MUTANTS: &[Mutant] = &[
         assert!(table(state).partial.insert(id));
     }),
     ("Committed", |state| table(state).committed += 1),
+    ("Adopted", |state| {
+        let id = first(state);
+        let allocation = state.allocations.get_mut(&id).unwrap();
+        let generation = allocation.items[0].generation;
+        allocation.adopted.push((generation, "fwd-1".into()));
+    }),
+    ("Others", |state| assert!(state.originals.insert(PodKey::new("default", "nobody")))),
     ("Pending", |state| {
         let id = first(state);
         let generation = state.allocations.get(&id).unwrap().items[0].generation;

@@ -22,7 +22,8 @@ impl State {
             return None;
         }
         let fixed = fixed && self.may_be_fixed(pod);
-        let reservation = self.reservation(&pod.key).filter(|(_, allocation)| fixed && allocation.is_over());
+        let reservation = self.reservation(&pod.key);
+        let reservation = reservation.filter(|(_, known)| (fixed || known.kept) && known.is_over());
         if let Some(reason) = self.obstacle(uid, pod, ip, reservation.is_some()) {
             return Some(wait(uid, reason, None, wants.len()));
         }
@@ -99,8 +100,12 @@ impl State {
             return Some(WaitReason::PreviousMappingReleasing);
         }
         if let Some(strange) = self.claims.get(&pod.key) {
-            let ours = strange.claim.is_some() || strange.written_by_us;
-            return Some(if ours { WaitReason::PreviousMappingReleasing } else { WaitReason::OtherController });
+            return Some(match (self.is_anothers(&pod.key, strange), self.is_readable(strange)) {
+                (false, _) if self.is_superseded(&pod.key, strange) => WaitReason::ClaimSuperseded,
+                (false, _) => WaitReason::PreviousMappingReleasing,
+                (true, true) => WaitReason::NotAdopted,
+                (true, false) => WaitReason::GatewayNotRead,
+            });
         }
         let namesakes = self.pods_by_name.get(&pod.key)?;
         let earlier = namesakes

@@ -31,6 +31,9 @@ impl State {
         if allocation.claim_deleting {
             return Some(release(id, ReleaseReason::ClaimDeleted));
         }
+        if allocation.kept {
+            return None;
+        }
         let namesakes = self.pods_by_name.get(&allocation.key).into_iter().flatten();
         let pods: Vec<&Pod> =
             namesakes.filter_map(|uid| self.pods.get(uid)).filter(|pod| pod.ended.is_none()).collect();

@@ -44,9 +44,34 @@ impl State {
             vswitch,
             zone,
             fixed: claim.fixed,
-            items: claim.items.clone(),
+            items: claim.items.iter().map(|item| self.as_entry_says(claim, item)).collect(),
             passed_over: Vec::new(),
         })
+    }
+
+    /// An item as its entry is: what is there with the mark of the allocation counts for more than what the claim says of
+    /// the external port.
+    fn as_entry_says(&self, claim: &seen::Claim, item: &decided::Item) -> decided::Item {
+        let (Some(eip), Some(ip), Some(protocol)) = (claim.eip, claim.ip, protocol_of(item.protocol)) else {
+            return *item;
+        };
+        if self.is_marked(claim, eip, item) {
+            return *item;
+        }
+        let (want, table) = (Want { internal: item.internal, protocol }, TableId::from(claim.table.as_str()));
+        let places = self.strays_of.get(&AllocationId::from(claim.allocation)).into_iter().flatten();
+        let found = places.filter(|(other, _)| *other == table).filter_map(|(table, entry)| {
+            let stray = self.tables.get(table)?.stray(Some(entry))?;
+            let mark = Mark::parse(&stray.name).filter(|mark| mark.is_for(&PodUid::from(claim.pod.as_str())))?;
+            let (inside, external) = stray.ports()?;
+            let alive = !stray.stale && !stray.deleted && stray.external_ip == eip && stray.internal_ip == ip;
+            let owned = self.holds.get(&(eip, protocol, external)).is_some_and(|hold| hold.owner.is_some());
+            let said = claim.items.iter().any(|other| (other.external, other.protocol) == (external, item.protocol));
+            let new = !self.by_generation.contains_key(&mark.generation);
+            (inside == want && alive && new && !owned && !said).then_some((mark.generation, external))
+        });
+        let Some((generation, external)) = found.max() else { return *item };
+        decided::Item { external, generation: generation.into(), ..*item }
     }
 
     /// Whether a claim can be true: its term, its place in a configured pool or its entries, and no other allocation on
@@ -111,6 +136,19 @@ impl State {
                 })
             })
         })
+    }
+
+    /// Whether a claim goes because the allocation of another name has one of its tuples.
+    pub(super) fn is_superseded(&self, key: &PodKey, strange: &StrangeClaim) -> bool {
+        let Some((claim, eip)) = strange.claim.as_deref().and_then(|claim| Some((claim, claim.eip?))) else {
+            return false;
+        };
+        strange.ghost
+            && claim.items.iter().any(|item| {
+                let tuple = protocol_of(item.protocol).map(|protocol| (eip, protocol, item.external));
+                let owner = tuple.and_then(|tuple| self.holds.get(&tuple)?.owner);
+                owner.and_then(|id| self.allocations.get(&id)).is_some_and(|other| other.key != *key)
+            })
     }
 
     /// The right of a claim to the tuple of an item: its entry is there, then its term.

@@ -7,7 +7,7 @@ use crate::machine::identity::{AllocationId, Protocol};
 use crate::machine::state::{Address, Allocation, Entry, Item, Place, Pod, RefusedClass, State, Table};
 
 /// Why entries are created anew, as numbers of [`decided::Regenerated`].
-const LOST: u8 = 1;
+const LOST: u8 = decided::REGENERATED_LOST;
 const ADDRESS_CHANGED: u8 = 2;
 const REFUSED: u8 = 3;
 
@@ -31,6 +31,8 @@ impl State {
         let mut renewed = Vec::new();
         for item in allocation.items.iter().filter(|item| !item.leaving) {
             let due = match &item.entry {
+                // What somebody takes away again and again is left alone for a while.
+                Entry::Gone if allocation.contest_ms.is_some() => continue,
                 Entry::Gone => true,
                 Entry::Refused { class: RefusedClass::Duplicate, looked: true, .. } => false,
                 Entry::Planned

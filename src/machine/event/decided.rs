@@ -96,6 +96,9 @@ pub struct RebindDecided {
     pub ip: Ipv4Addr,
 }
 
+/// [`Regenerated::reason`]: the entry was lost.
+pub const REGENERATED_LOST: u8 = 1;
+
 /// Kind 47, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct Regenerated {
@@ -204,4 +207,31 @@ pub struct Superseded {
     pub allocation: (u64, u64),
     /// The claim that won: UID of the PodDNAT.
     pub winner: String,
+}
+
+/// Kind 57, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct Halted {
+    /// [`crate::machine::demand::HaltReason`] as a number.
+    pub reason: u8,
+    /// Namespace of the PodDNAT that is in the way, the first of them in order of their names.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Kind 58, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct Resumed {
+    /// [`crate::machine::demand::HaltReason`] as a number, as it was when decisions stopped.
+    pub reason: u8,
+}
+
+/// Kind 59, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct Contested {
+    /// The allocation.
+    pub allocation: (u64, u64),
+    /// How often it was healed.
+    pub heals: u8,
 }

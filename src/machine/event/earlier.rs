@@ -68,25 +68,84 @@ impl From<ClaimSeenV1> for seen::ClaimSeen {
     fn from(body: ClaimSeenV1) -> Self {
         let ClaimSeenV1 { namespace, name, uid, resource_version, deleting, finalizer, claim, published } = body;
         let claim = claim.map(|claim| Box::new(claim.into()));
-        Self {
-            namespace,
-            name,
-            uid,
-            resource_version,
-            deleting,
-            finalizer,
-            claim,
-            published,
-            owner: None,
-            manager: 0,
-            shown: None,
-        }
+        Self { namespace, name, uid, resource_version, deleting, finalizer, claim, published, ..Self::default() }
     }
 }
 
 impl From<ClaimV1> for seen::Claim {
     fn from(body: ClaimV1) -> Self {
         let ClaimV1 { allocation, pod, fixed, gateway, table, eip, ip, place, items } = body;
+        Self { allocation, pod, fixed, gateway, table, eip, ip, place, items, ..Self::default() }
+    }
+}
+
+/// Kind 12, version 2: before what was adopted was told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct ClaimSeenV2 {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID of the PodDNAT.
+    pub uid: String,
+    /// resourceVersion.
+    pub resource_version: String,
+    /// A deletion was asked for.
+    pub deleting: bool,
+    /// Our finalizer is set.
+    pub finalizer: bool,
+    /// The claim annotation, where there is one that parses.
+    pub claim: Option<Box<ClaimV2>>,
+    /// Status lists entries.
+    pub published: bool,
+    /// The first owner that is not a pod: API version, kind, name, UID.
+    pub owner: Option<(String, String, String, String)>,
+    /// Who wrote the object, by its managedFields.
+    pub manager: u8,
+    /// What an object without a claim annotation maps.
+    pub shown: Option<Box<seen::Shown>>,
+}
+
+/// The claim annotation as far as the machine needs it. Frozen with kind 12, version 2.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct ClaimV2 {
+    /// The allocation.
+    pub allocation: (u64, u64),
+    /// The pod.
+    pub pod: String,
+    /// The mapping is fixed.
+    pub fixed: bool,
+    /// The gateway.
+    pub gateway: String,
+    /// The forward table.
+    pub table: String,
+    /// The EIP.
+    pub eip: Option<Ipv4Addr>,
+    /// The pod's address.
+    pub ip: Option<Ipv4Addr>,
+    /// ENI, vSwitch and zone of the address.
+    pub place: (String, String, String),
+    /// The items.
+    pub items: Vec<decided::Item>,
+    /// Wall time since which no pod of the name exists; a fixed mapping only.
+    pub absent_since_wall_ms: Option<i64>,
+    /// Earlier allocations of the name whose entries may still exist.
+    pub releasing: Vec<seen::Releasing>,
+}
+
+impl From<ClaimSeenV2> for seen::ClaimSeen {
+    fn from(body: ClaimSeenV2) -> Self {
+        let ClaimSeenV2 { namespace, name, uid, resource_version, deleting, finalizer, .. } = body;
+        let ClaimSeenV2 { claim, published, owner, manager, shown, .. } = body;
+        let claim = claim.map(|claim| Box::new((*claim).into()));
+        Self { namespace, name, uid, resource_version, deleting, finalizer, claim, published, owner, manager, shown }
+    }
+}
+
+impl From<ClaimV2> for seen::Claim {
+    fn from(body: ClaimV2) -> Self {
+        let ClaimV2 { allocation, pod, fixed, gateway, table, eip, ip, place, items, .. } = body;
+        let ClaimV2 { absent_since_wall_ms, releasing, .. } = body;
         Self {
             allocation,
             pod,
@@ -97,8 +156,76 @@ impl From<ClaimV1> for seen::Claim {
             ip,
             place,
             items,
-            absent_since_wall_ms: None,
-            releasing: Vec::new(),
+            absent_since_wall_ms,
+            releasing,
+            ..Self::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::machine::event::codec;
+    use crate::machine::event::{Event, decided, seen, timer};
+
+    /// Kind and version, term 1, machine time 2, wall time 3.
+    fn header(kind: u16, version: u8) -> Vec<u8> {
+        let [low, high] = kind.to_le_bytes();
+        [&[low, high, version][..], &[1, 0, 0, 0, 0, 0, 0, 0], &[2, 0, 0, 0, 0, 0, 0, 0], &[3, 0, 0, 0, 0, 0, 0, 0]]
+            .concat()
+    }
+
+    fn decoded(kind: u16, version: u8, body: &[u8]) -> Event {
+        let record = codec::decode(9, &[header(kind, version).as_slice(), body].concat()).unwrap();
+        assert_eq!((record.term, record.machine_ms, record.wall_ms), (1, 2, 3));
+        if version == record.event.version() {
+            assert_eq!(codec::encode(&record).unwrap(), [header(kind, version).as_slice(), body].concat());
+        }
+        record.event
+    }
+
+    /// `n/m` with UID `u` at version 7, our finalizer, and what follows.
+    const CLAIM: &[u8] = b"\x01n\x01m\x01u\x017\x00\x01";
+
+    /// Allocation 1.2 of pod `p`: 203.0.113.1:512 to port 80 of 172.16.0.1.
+    const ANNOTATION: &[u8] = b"\x01\x01\x02\x01p\x00\x01g\x01t\x01\xcb\x00\x71\x01\x01\xac\x10\x00\x01\x01e\x01v\x01z\
+        \x01\x50\xfb\x00\x02\x06\x01\x03\x00\x00\x00";
+
+    #[test]
+    fn a_claim_of_version_2_names_no_adopted_entry() {
+        let rest = b"\x00\x00\x01\x00";
+        let Event::ClaimSeen(before) = decoded(12, 2, &[CLAIM, ANNOTATION, rest].concat()) else { panic!("kind 12") };
+        let claim = before.claim.as_deref().unwrap();
+        assert_eq!((claim.allocation, claim.items.len(), claim.entries.len(), claim.kept), ((1, 2), 1, 0, false));
+        let Event::ClaimSeen(now) = decoded(12, 3, &[CLAIM, ANNOTATION, b"\x00\x00", rest].concat()) else {
+            panic!("kind 12")
+        };
+        assert_eq!(now, before);
+        let Event::ClaimSeen(adopted) = decoded(12, 3, &[CLAIM, ANNOTATION, b"\x01\x01f\x01", rest].concat()) else {
+            panic!("kind 12")
+        };
+        let claim = adopted.claim.unwrap();
+        assert_eq!((claim.entries, claim.kept), (vec!["f".to_owned()], true));
+    }
+
+    #[test]
+    fn what_another_controller_shows_is_in_both_versions_the_same() {
+        let shown = b"\x00\x01\x00\x02\x01\x01\x01p\x01g\xcb\x00\x71\x01\xac\x10\x00\x01\x01e\x01v\x01z\
+            \x01\x50\xfb\x00\x02\x06\x01\x01f";
+        let [before, now] = [2, 3].map(|version| decoded(12, version, &[CLAIM, shown].concat()));
+        assert_eq!(before, now);
+        let Event::ClaimSeen(seen) = now else { panic!("kind 12") };
+        assert_eq!((seen.manager, seen.published), (seen::MANAGER_ANOTHER, true));
+        assert_eq!(seen.shown.unwrap().items, [(80, 512, 6, Some("f".to_owned()))]);
+    }
+
+    #[test]
+    fn golden_bytes_of_what_stops_decisions() {
+        let halted = decided::Halted { reason: 1, namespace: "n".into(), name: "m".into() };
+        assert_eq!(decoded(57, 1, b"\x01\x01n\x01m"), Event::Halted(halted));
+        assert_eq!(decoded(58, 1, b"\x02"), Event::Resumed(decided::Resumed { reason: 2 }));
+        let contested = decided::Contested { allocation: (1, 7), heals: 3 };
+        assert_eq!(decoded(59, 1, b"\x01\x07\x03"), Event::Contested(contested));
+        assert_eq!(decoded(86, 1, b"\x01\x07"), Event::ContestEnded(timer::ContestEnded { allocation: (1, 7) }));
     }
 }

@@ -60,7 +60,7 @@ pub const MANAGER_NATGW: u8 = 1;
 /// [`ClaimSeen::manager`]: only others wrote it.
 pub const MANAGER_ANOTHER: u8 = 2;
 
-/// Kind 12, version 2.
+/// Kind 12, version 3.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct ClaimSeen {
     /// Namespace.
@@ -94,7 +94,8 @@ impl ClaimSeen {
     /// What of it the journal takes. Only an annotation that nobody of us wrote is larger: then it does not count.
     #[must_use]
     pub fn bounded(self) -> Self {
-        let few = |claim: &Claim| claim.releasing.is_empty() && claim.items.len() <= SURELY_FIT;
+        let few =
+            |claim: &Claim| claim.releasing.is_empty() && claim.entries.is_empty() && claim.items.len() <= SURELY_FIT;
         let surely = self.owner.is_none() && self.shown.is_none() && self.claim.as_deref().is_none_or(few);
         let mut bytes = Vec::new();
         if surely || (codec::encode_body(&self, &mut bytes).is_ok() && bytes.len() <= codec::BODY_BYTES_MAX) {
@@ -104,7 +105,7 @@ impl ClaimSeen {
     }
 }
 
-/// The claim annotation as far as the machine needs it. Frozen with kind 12, version 2.
+/// The claim annotation as far as the machine needs it. Frozen with kind 12, version 3.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct Claim {
     /// The allocation.
@@ -129,6 +130,10 @@ pub struct Claim {
     pub absent_since_wall_ms: Option<i64>,
     /// Earlier allocations of the name whose entries may still exist.
     pub releasing: Vec<Releasing>,
+    /// The entries that were adopted, item by item, empty where an item's was not; none where none was.
+    pub entries: Vec<String>,
+    /// A reservation of the original controller's: only its deletion frees it.
+    pub kept: bool,
 }
 
 /// An allocation that goes while its successor has the claim. Frozen with kind 12, version 2.

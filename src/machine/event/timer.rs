@@ -50,3 +50,10 @@ pub struct TableRested {
     /// The table.
     pub table: String,
 }
+
+/// Kind 86, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct ContestEnded {
+    /// The allocation.
+    pub allocation: (u64, u64),
+}

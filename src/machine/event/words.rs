@@ -65,6 +65,9 @@ fn words_of(event: &Event) -> String {
         Event::FixedBound(body) => decided::fixed_bound(body),
         Event::FixedMoved(body) => decided::fixed_moved(body),
         Event::Superseded(body) => decided::superseded(body),
+        Event::Halted(body) => decided::halted(body),
+        Event::Resumed(body) => decided::resumed(body),
+        Event::Contested(body) => decided::contested(body),
         Event::ClaimWritten(body) => outcome::claim_written(body),
         Event::ClaimRefused(body) => outcome::claim_refused(body),
         Event::ClaimReleased(body) => outcome::claim_released(body),
@@ -85,6 +88,7 @@ fn words_of(event: &Event) -> String {
         Event::ProbeDue(body) => outcome::probe_due(body),
         Event::RetentionEnded(body) => outcome::retention_ended(body),
         Event::TableRested(body) => outcome::table_rested(body),
+        Event::ContestEnded(body) => outcome::contest_ended(body),
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use crate::machine::demand::Want;
 use crate::machine::identity::{
-    AllocationId, EniId, GatewayId, Generation, PodKey, PodUid, TableId, VSwitchId, ZoneId,
+    AllocationId, EniId, EntryId, GatewayId, Generation, PodKey, PodUid, TableId, VSwitchId, ZoneId,
 };
 use crate::machine::pool::Eip;
 use crate::machine::state::{Allocation, Controller, Entry, Gateway, Item, Phase, Place, Table};
@@ -111,9 +111,11 @@ impl Allocation {
 
     /// Whether a PodDNAT of this allocation does not say what was written into it, or has lost our finalizer.
     pub(crate) fn is_edited(&self, seen: &crate::machine::event::seen::ClaimSeen) -> bool {
-        if self.claim != super::Claim::Written(self.claim_revision) || seen.deleting {
-            return false;
-        }
+        self.claim == super::Claim::Written(self.claim_revision) && !seen.deleting && self.differs(seen)
+    }
+
+    /// Whether a PodDNAT does not say what this allocation's should, or has not our finalizer.
+    pub(crate) fn differs(&self, seen: &crate::machine::event::seen::ClaimSeen) -> bool {
         let Some(claim) = &seen.claim else { return true };
         let item = |item: &Item| crate::machine::event::decided::Item {
             internal: item.want.internal,
@@ -125,15 +127,49 @@ impl Allocation {
         // A claim tells seconds.
         let second = |wall_ms: i64| wall_ms.div_euclid(1_000);
         let leaving = claim.releasing.iter().map(|group| AllocationId::from(group.allocation));
+        let entries = claim.entries.iter().map(String::as_str);
         !seen.finalizer
             || claim.pod != self.pod.as_str()
             || claim.fixed != self.fixed
+            || claim.kept != self.kept
             || claim.absent_since_wall_ms.map(second) != self.absent_since_wall_ms.map(second)
             || !leaving.eq(self.predecessors.iter().copied())
             || claim.table != self.table.as_str()
             || claim.eip != Some(self.eip)
             || claim.ip != Some(self.ip)
             || !claim.items.iter().copied().eq(self.items_staying().map(item))
+            || !entries.eq(self.adopted_entries().into_iter().map(|entry| entry.map_or("", EntryId::as_str)))
+    }
+
+    /// Of each item that stays the entry that was adopted for it; none at all where none was.
+    #[must_use]
+    pub fn adopted_entries(&self) -> Vec<Option<&EntryId>> {
+        if self.adopted.is_empty() {
+            return Vec::new();
+        }
+        let adopted = |item: &Item| {
+            self.adopted.iter().find(|(generation, _)| *generation == item.generation).map(|(_, entry)| entry)
+        };
+        let entries: Vec<_> = self.items_staying().map(adopted).collect();
+        if entries.iter().all(Option::is_none) { Vec::new() } else { entries }
+    }
+
+    /// Whether it is a reservation of another controller's, which only its deletion frees.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        self.kept
+    }
+
+    /// Whether what somebody did to its PodDNAT is left as it is for now.
+    #[must_use]
+    pub const fn yields(&self) -> bool {
+        self.edited && self.contest_ms.is_some()
+    }
+
+    /// Whether it is left alone for now, because somebody undoes what is written of it.
+    #[must_use]
+    pub const fn is_contested(&self) -> bool {
+        self.contest_ms.is_some()
     }
 
     /// Why nothing is published: a word and a sentence.

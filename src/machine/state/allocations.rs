@@ -1,7 +1,7 @@
 //! Folding decisions about allocations. What was chosen is taken as it stands; only its legality is checked.
 
 use crate::machine::demand::{ReleaseReason, Want};
-use crate::machine::event::decided;
+use crate::machine::event::{decided, seen};
 use crate::machine::identity::{AllocationId, Generation, PodKey, PodUid, TableId, protocol_of};
 use crate::machine::state::{
     Allocation, Claim, Entry, Item, Listed, Phase, Place, Published, RefusedClass, State, StrangeClaim, Subject, Timer,
@@ -14,6 +14,8 @@ pub(super) enum Origin {
     Decided,
     /// It was read from a claim: its entries may exist.
     Claimed,
+    /// It was taken over from another controller: what is there of it has been listed.
+    Adopted,
 }
 
 impl State {
@@ -32,13 +34,16 @@ impl State {
         self.count_decided(id, &body.items);
         let items = body.items.iter().map(|item| self.new_item(item, origin)).collect::<Option<Vec<_>>>();
         let items = items.ok_or("an item's protocol is unknown")?;
-        let strange = if origin == Origin::Claimed { self.take_claim(&key) } else { None };
+        let strange = if origin == Origin::Decided { None } else { self.take_claim(&key) };
         if let Some(mut strange) = strange.clone() {
             self.agenda.replace(&mut strange.held, Vec::new(), self.seq);
         }
-        let claimed = origin == Origin::Claimed;
-        let allocation = self.new_allocation(body, items, claimed, strange.as_ref());
+        let allocation = self.new_allocation(body, items, origin, strange.as_ref());
         self.insert_allocation(id, allocation)?;
+        if let Some(strange) = &strange {
+            let entries = self.entries_named(body, strange);
+            self.take_over(id, entries);
+        }
         self.by_name.insert(key, id);
         if let Some(from) = predecessor {
             self.succeed(from, id);
@@ -47,7 +52,7 @@ impl State {
         self.follow_fixed(&uid);
         self.worklist.insert(Subject::Queue(body.table.as_str().into()));
         self.worklist.insert(Subject::Allocation(id));
-        if claimed {
+        if origin != Origin::Decided {
             self.adopt_strays(id);
             self.wake_remnants_of(id);
             let releasing = strange.and_then(|strange| strange.claim).map(|claim| claim.releasing).unwrap_or_default();
@@ -65,15 +70,16 @@ impl State {
         &self,
         body: &decided::Allocated,
         items: Vec<Item>,
-        claimed: bool,
+        origin: Origin,
         strange: Option<&StrangeClaim>,
     ) -> Allocation {
+        let claimed = origin == Origin::Claimed;
         let absent_since_wall_ms = strange.and_then(|strange| strange.claim.as_ref()?.absent_since_wall_ms);
         // A pod that is there, as after a restored backup, is not absent whatever the claim says.
         let there = absent_since_wall_ms.is_some() && self.is_there(&body.pod.as_str().into());
         // Of what only entries are left no claim says anything.
-        let said =
-            strange.is_some_and(|strange| strange.claim.as_ref().is_some_and(|c| c.allocation == body.allocation));
+        let says = |claim: &seen::Claim| claim.allocation == body.allocation && claim.items == body.items;
+        let said = strange.is_some_and(|strange| strange.claim.as_deref().is_some_and(says));
         let claim = if claimed && said && !there { Claim::Written(self.seq) } else { Claim::Absent };
         Allocation {
             pod: body.pod.as_str().into(),
@@ -93,11 +99,11 @@ impl State {
             claim,
             claimed: claimed.then_some(self.seq),
             claim_uid: strange.map(|strange| (strange.uid.clone(), self.seq)),
-            claim_deleting: false,
+            claim_deleting: origin == Origin::Adopted && strange.is_some_and(|strange| strange.deleting),
             revision: self.seq,
             claim_revision: self.seq,
-            published: if claimed { Published::Unknown } else { Published::Nothing },
-            established: claimed,
+            published: if origin == Origin::Decided { Published::Nothing } else { Published::Unknown },
+            established: origin != Origin::Decided,
             probe: self.tables.get(&TableId::from(body.table.as_str())).is_some_and(|table| table.probing),
             retries: 0,
             retry_ms: None,
@@ -109,6 +115,11 @@ impl State {
             relocated: false,
             successor: None,
             predecessors: Vec::new(),
+            adopted: Vec::new(),
+            kept: self.is_kept(body, origin, strange),
+            edited: false,
+            heals: Vec::new(),
+            contest_ms: None,
             held: Vec::new(),
             hashed: [0; 4],
         }
@@ -151,7 +162,7 @@ impl State {
             leaving_since: 0,
             touched: claimed,
             entry: match origin {
-                Origin::Decided => Entry::Planned,
+                Origin::Decided | Origin::Adopted => Entry::Planned,
                 Origin::Claimed => Entry::Unknown { since: self.seq, looked: false, missed_ms: None },
             },
         })
@@ -242,6 +253,9 @@ impl State {
             let want = Want { internal: *internal, protocol: protocol_of(*protocol).ok_or("a protocol is unknown")? };
             self.renew(id, want, (*generation).into())?;
         }
+        if body.reason == decided::REGENERATED_LOST {
+            self.healed(id);
+        }
         self.refresh_allocation(id);
         self.worklist.insert(Subject::Allocation(id));
         Ok(())
@@ -260,6 +274,7 @@ impl State {
         }
         let before = std::mem::replace(&mut item.generation, generation);
         self.by_generation.remove(&before);
+        self.forget_adopted(id, before);
         self.by_generation.insert(generation, id);
         self.put_entry(id, generation, Entry::Planned);
         Ok(())
@@ -401,6 +416,7 @@ impl State {
         let item = allocation.items.remove(position);
         let tuple = (allocation.eip, item.want.protocol, item.external);
         self.by_generation.remove(&generation);
+        self.forget_adopted(id, generation);
         self.disown(tuple, item.touched);
     }
 }

@@ -1,7 +1,7 @@
 //! The one way in: a record is legal here or history has been tampered with.
 
 use crate::machine::demand::ReleaseReason;
-use crate::machine::event::{Event, Record, control, timer};
+use crate::machine::event::{Event, Record, control, decided, timer};
 use crate::machine::identity::{PodUid, TableId, protocol_of};
 use crate::machine::state::{Claim, Entry, Item, Phase, Published, RefusedClass, State, Subject, Timer};
 
@@ -78,21 +78,17 @@ impl State {
             Event::TableGone(body) => self.table_gone(&body.table.as_str().into()),
 
             Event::Allocated(body) => self.allocated(body, super::allocations::Origin::Decided)?,
-            Event::Recovered(body) | Event::Adopted(body) => {
-                self.allocated(body, super::allocations::Origin::Claimed)?;
-            }
+            Event::Recovered(body) => self.allocated(body, super::allocations::Origin::Claimed)?,
+            Event::Adopted(body) => self.allocated(body, super::allocations::Origin::Adopted)?,
             Event::Waited(body) => self.waited(body)?,
             Event::Refused(body) => self.refused(body)?,
-            Event::ReleaseDecided(body) => {
-                let reason = ReleaseReason::from_number(body.reason).ok_or("its reason is unknown")?;
-                self.release_decided(body.allocation.into(), reason)?;
-            }
+            Event::ReleaseDecided(body) => self.release(body)?,
             Event::RebindDecided(body) => self.rebind_decided(body.allocation.into())?,
             Event::Regenerated(body) => self.regenerated(body)?,
             Event::ItemMoved(body) => self.item_moved(body)?,
             Event::ItemsChanged(body) => self.items_changed(body)?,
             Event::StaleDecided(body) => {
-                self.stale_decided(&body.table.as_str().into(), &body.entry.as_str().into())?;
+                self.stale_decided(&body.table.as_str().into(), &body.entry.as_str().into())?
             }
             Event::GhostDecided(body) => self.ghost_decided(body)?,
             Event::QuotaLearned(body) => self.quota_learned(&body.table.as_str().into(), body.entries),
@@ -100,7 +96,10 @@ impl State {
             Event::FixedBound(body) => self.fixed_bound(body)?,
             Event::FixedMoved(body) => self.fixed_moved(body)?,
             Event::Superseded(_) => return Err("this build does not decide it; use a newer natgw"),
-            Event::ClaimWritten(_)
+            Event::Halted(_)
+            | Event::Resumed(_)
+            | Event::Contested(_)
+            | Event::ClaimWritten(_)
             | Event::ClaimRefused(_)
             | Event::ClaimReleased(_)
             | Event::StatusWritten(_)
@@ -119,9 +118,15 @@ impl State {
             | Event::RetryDue(_)
             | Event::ProbeDue(_)
             | Event::RetentionEnded(_)
-            | Event::TableRested(_) => self.fold_outcome(event)?,
+            | Event::TableRested(_)
+            | Event::ContestEnded(_) => self.fold_outcome(event)?,
         }
         Ok(())
+    }
+
+    fn release(&mut self, body: &decided::ReleaseDecided) -> Result<(), &'static str> {
+        let reason = ReleaseReason::from_number(body.reason).ok_or("its reason is unknown")?;
+        self.release_decided(body.allocation.into(), reason)
     }
 
     fn compare(&self, digest: &[u8; 32]) -> Result<(), &'static str> {
@@ -130,6 +135,9 @@ impl State {
 
     fn fold_outcome(&mut self, event: &Event) -> Result<(), &'static str> {
         match event {
+            Event::Halted(body) => self.halted_at(body)?,
+            Event::Resumed(_) => self.resumed()?,
+            Event::Contested(body) => self.contested(body)?,
             Event::ClaimWritten(body) => self.claim_written(body),
             Event::ClaimRefused(body) => self.claim_refused(body.allocation.into()),
             Event::ClaimReleased(body) => self.claim_released(body.allocation.into())?,
@@ -154,13 +162,15 @@ impl State {
             Event::ProbeDue(body) => self.probe_due(&body.table.as_str().into()),
             Event::RetentionEnded(body) => self.retention_ended(body.allocation.into()),
             Event::TableRested(body) => self.table_rested(&body.table.as_str().into()),
-            _ => return Err("it is not an outcome or a timer"),
+            Event::ContestEnded(body) => self.contest_ended(body.allocation.into()),
+            _ => return Err("it is not an outcome, a timer or a stop"),
         }
         Ok(())
     }
 
     fn cluster_read(&mut self) {
         self.cluster_read = true;
+        self.wake_originals();
         self.end_rebuild();
     }
 
@@ -182,6 +192,7 @@ impl State {
         self.term = term;
         self.term_seen = self.term_seen.max(term);
         self.cluster_read = false;
+        self.judge_others_anew();
         self.pools_announced.clear();
         self.allocations_decided = 0;
         self.generations_decided = 0;

@@ -231,17 +231,23 @@ impl State {
                 // Somebody edited the annotation of ours: it is written back.
                 if let Some(allocation) = self.allocations.get_mut(&id) {
                     allocation.claim = Claim::Absent;
+                    allocation.edited = true;
                 }
                 self.own_claim_seen(id, seen);
             }
             (_, _) => {
                 let ghost = self.claims.get(&key).is_some_and(|claim| claim.ghost && *claim.uid == *seen.uid);
+                let same = self.claims.get(&key).is_some_and(|claim| *claim.uid == *seen.uid);
+                let known = same && self.originals.contains(&key);
                 let held = self.take_claim(&key).map(|claim| claim.held).unwrap_or_default();
                 let (uid, claim, since) = (seen.uid.as_str().into(), seen.claim.clone(), self.seq);
                 let owner = seen.owner.as_ref().map(|owner| Box::new(Controller::of(owner)));
                 let (published, written_by_us) = (seen.published, seen.manager == seen::MANAGER_NATGW);
-                let strange = StrangeClaim { uid, since, claim, owner, published, written_by_us, ghost, held };
+                let (shown, deleting) = (seen.shown.clone(), seen.deleting);
+                let strange =
+                    StrangeClaim { uid, since, claim, shown, deleting, owner, published, written_by_us, ghost, held };
                 self.put_claim(&key, strange);
+                self.note_others_claim(&key, seen, known);
                 self.refresh_claim(&key);
                 self.worklist.insert(Subject::Claim(key.clone()));
                 self.wake_name(&key);
@@ -252,6 +258,7 @@ impl State {
     fn own_claim_seen(&mut self, id: AllocationId, seen: &seen::ClaimSeen) {
         // One object has a name: another that was known under it has gone.
         self.forget_claim(&PodKey::new(seen.namespace.as_str(), seen.name.as_str()));
+        self.restore_claim(id, seen);
         if let Some(allocation) = self.allocations.get_mut(&id) {
             // A claim that is being deleted ends the allocation; decide reads this.
             allocation.claim_deleting = seen.deleting;
@@ -275,6 +282,7 @@ impl State {
                     return self.wake_name(&key);
                 }
                 allocation.claim = Claim::Absent;
+                allocation.edited = false;
                 allocation.claim_uid = None;
                 allocation.claim_deleting = false;
                 allocation.published = Published::Nothing;

@@ -34,6 +34,7 @@ impl State {
             self.by_ip.remove(&ip);
         }
         self.wake_ip(ip);
+        self.wake_originals();
     }
 
     /// The allocation is over: its ports rest, its name and address are free.
@@ -46,6 +47,12 @@ impl State {
         self.lacking.remove(&id);
         if let Some(due) = allocation.retry_ms {
             self.timers.remove(&(due, Timer::Retry(id)));
+        }
+        if let Some(due) = allocation.contest_ms {
+            self.timers.remove(&(due, Timer::Contest(id)));
+        }
+        for (_, entry) in &allocation.adopted {
+            self.adopted.remove(&(allocation.table.clone(), entry.clone()));
         }
         self.homeless.remove(&id);
         if self.by_name.get(&allocation.key) == Some(&id) {
@@ -90,15 +97,17 @@ impl State {
             self.tables.or_default(allocation.table.clone()).entries.remove(entry);
             let one = |port: u16| (port, port);
             let mark = Mark::new(cluster, &allocation.pod, id, item.generation);
+            // What carries no mark was only adopted: it is somebody else's again, and the next listing tells its name.
+            let marked = !allocation.adopted.iter().any(|(_, adopted)| adopted == entry);
             let stray = Stray {
-                name: mark.to_string().into(),
+                name: if marked { mark.to_string().into() } else { Box::default() },
                 external_ip: allocation.eip,
                 external_ports: one(item.external),
                 internal_ip: allocation.ip,
                 internal_ports: one(item.want.internal),
                 protocol: Some(item.want.protocol),
                 status: 0,
-                marked: true,
+                marked,
                 stale: false,
                 deleted: false,
                 deleted_ms: 0,

@@ -101,6 +101,7 @@ impl State {
         allocation.phase = Phase::Live;
         allocation.owner = owner;
         allocation.absent_since_wall_ms = None;
+        allocation.kept = false;
         (allocation.revision, allocation.claim_revision) = (seq, seq);
         let table = allocation.table.clone();
         allocation.probe = self.tables.get(&table).is_some_and(|table| table.probing);
@@ -112,6 +113,8 @@ impl State {
             self.renew(id, want, (*generation).into())?;
         }
         self.stand_allocated(&uid, id);
+        // Of another controller's reservation nobody knew whether it is one of a fixed mapping.
+        self.follow_fixed(&uid);
         if let Some(table) = self.tables.get_mut(&table) {
             table.probing = false;
         }
@@ -200,6 +203,11 @@ impl State {
                 moved: true,
                 successor: Some(to),
                 predecessors: Vec::new(),
+                adopted: Vec::new(),
+                kept: false,
+                edited: false,
+                heals: Vec::new(),
+                contest_ms: None,
                 held: Vec::new(),
                 hashed: [0; 4],
                 ..successor.clone()
@@ -251,7 +259,8 @@ impl State {
         if let Some(due) = allocation.retention_ms.take() {
             self.timers.remove(&(due, Timer::Retention(id)));
         }
-        let since = allocation.absent_since_wall_ms.filter(|_| allocation.owner.is_none());
+        let ends = allocation.owner.is_none() && !allocation.kept;
+        let since = allocation.absent_since_wall_ms.filter(|_| ends);
         let (Some(retention), Some(since), Phase::Reserved { .. }) = (retention, since, allocation.phase) else {
             return;
         };

@@ -18,6 +18,7 @@ impl State {
     }
 
     pub(super) fn configured(&mut self, body: &control::Configured) {
+        let adopted_before = self.adopts();
         self.settings = Some(Settings {
             cluster_uid: body.cluster_uid.as_str().into(),
             cluster: UidHash::of(&body.cluster_uid),
@@ -29,6 +30,7 @@ impl State {
                 _ => PortBreak::Auto,
             },
             repair: body.repair,
+            adopt: body.adopt,
             fixed_retention_ms: body.fixed_retention_ms,
             stateful_kinds: body.stateful_kinds.iter().map(|kind| kind.as_str().into()).collect(),
         });
@@ -39,6 +41,10 @@ impl State {
         for id in self.allocations.iter().map(|(id, _)| *id).collect::<Vec<_>>() {
             self.consider_moving(id);
         }
+        if body.adopt && !adopted_before {
+            self.judge_others_anew();
+        }
+        self.wake_originals();
         self.follow_all_fixed();
         self.wake_undecided();
     }
@@ -61,6 +67,7 @@ impl State {
         }
         self.lay_out(&id);
         self.judge_eips(&id, &before);
+        self.wake_originals();
         self.wake_undecided();
         self.end_rebuild();
     }

@@ -55,6 +55,16 @@ pub struct Allocation {
     pub(crate) successor: Option<AllocationId>,
     /// Allocations of the name that still go.
     pub(crate) predecessors: Vec<AllocationId>,
+    /// Entries without a mark that were taken over for items, by the item's generation.
+    pub(crate) adopted: Vec<(Generation, EntryId)>,
+    /// A reservation of the original controller's: only its deletion frees it.
+    pub(crate) kept: bool,
+    /// Somebody edited the claim, and it has not been written again.
+    pub(crate) edited: bool,
+    /// Machine times at which what somebody undid was brought about again, of late.
+    pub(crate) heals: Vec<u64>,
+    /// Machine time until which it is left alone to another writer.
+    pub(crate) contest_ms: Option<u64>,
     pub(crate) held: Vec<Intent>,
     pub(crate) hashed: [u64; 4],
 }

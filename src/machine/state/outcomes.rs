@@ -18,6 +18,9 @@ impl State {
             allocation.claim = Claim::Written(body.revision);
             allocation.claimed = Some(body.revision);
             allocation.claim_uid = Some((body.uid.as_str().into(), self.seq));
+            if std::mem::take(&mut allocation.edited) {
+                self.healed(id);
+            }
         }
         self.refresh_allocation(id);
         self.worklist.insert(Subject::Allocation(id));

@@ -20,6 +20,8 @@ pub struct Settings {
     pub(crate) resync_ms: u64,
     pub(crate) port_break: PortBreak,
     pub(crate) repair: bool,
+    /// What another controller left may be taken over.
+    pub(crate) adopt: bool,
     /// How long the reservation of a bare pod is kept; none keeps it for ever.
     pub(crate) fixed_retention_ms: Option<u64>,
     /// Kinds, beside StatefulSet, whose pods may have fixed mappings.
@@ -235,6 +237,10 @@ pub struct StrangeClaim {
     /// The event of its last observation.
     pub(crate) since: u64,
     pub(crate) claim: Option<Box<crate::machine::event::seen::Claim>>,
+    /// What it maps, where it has no annotation of ours.
+    pub(crate) shown: Option<Box<crate::machine::event::seen::Shown>>,
+    /// A deletion was asked for.
+    pub(crate) deleting: bool,
     /// Its owner that is not a pod.
     pub(crate) owner: Option<Box<Controller>>,
     pub(crate) published: bool,
@@ -260,6 +266,8 @@ pub enum Timer {
     Retention(AllocationId),
     /// The free ports of a table have rested.
     Rest(TableId),
+    /// An allocation was left alone to another writer for long enough.
+    Contest(AllocationId),
 }
 
 /// Something about which a decision may be due.
@@ -300,6 +308,18 @@ impl Stray {
         let (_, protocol, internal) = self.internal()?;
         let (first, last) = self.external_ports;
         (first == last && first != 0).then_some((Want { internal, protocol }, first))
+    }
+
+    /// All five, where it maps one port to one.
+    pub(crate) fn tuple(&self) -> Option<crate::machine::identity::Tuple> {
+        let (want, external_port) = self.ports()?;
+        Some(crate::machine::identity::Tuple {
+            external_ip: self.external_ip,
+            external_port,
+            internal_ip: self.internal_ip,
+            internal_port: want.internal,
+            protocol: want.protocol,
+        })
     }
 
     /// It maps whole addresses (DNAT IP mapping).

@@ -24,6 +24,10 @@ impl State {
         } else {
             gateway.eips.take(address, protocol, port);
         }
+        if free {
+            self.wake_originals_at(tuple);
+        }
+        let Some(gateway) = self.gateway_by_eip.get(&address).and_then(|id| self.gateways.get(id)) else { return };
         if free && let Some(table) = gateway.table.clone() {
             self.worklist.insert(Subject::Queue(table));
             self.worklist.extend(self.lacking.iter().copied().map(Subject::Allocation));

@@ -88,6 +88,8 @@ impl State {
             *claim.uid == *seen.uid
                 && claim.claim == seen.claim
                 && claim.published == seen.published
+                && claim.shown == seen.shown
+                && claim.deleting == seen.deleting
                 && claim.written_by_us == (seen.manager == seen::MANAGER_NATGW)
         });
         let ours = self.by_name.get(&key).and_then(|id| Some((*id, self.allocations.get(id)?)));
@@ -95,7 +97,9 @@ impl State {
             let named = seen.claim.as_ref().is_some_and(|claim| AllocationId::from(claim.allocation) == id);
             let uid = allocation.claim_uid.as_ref().is_some_and(|(uid, _)| **uid == *seen.uid);
             let status = !allocation.is_shown_otherwise(seen.published);
-            named && uid && status && !allocation.is_edited(seen) && allocation.claim_deleting == seen.deleting
+            let restored = allocation.edited && !allocation.differs(seen);
+            let as_written = !restored && !allocation.is_edited(seen);
+            named && uid && status && as_written && allocation.claim_deleting == seen.deleting
         })
     }
 
@@ -421,6 +425,37 @@ impl Table {
 }
 
 impl Stray {
+    /// It carries a mark of this cluster.
+    #[must_use]
+    pub const fn is_marked(&self) -> bool {
+        self.marked
+    }
+
+    /// It was decided that it stands for nothing.
+    #[must_use]
+    pub const fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Public and private side in words.
+    #[must_use]
+    pub fn endpoints(&self) -> String {
+        let ports = |(first, last): (u16, u16)| match (first, last) {
+            (0, 0) => "any".to_owned(),
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}/{last}"),
+        };
+        let protocol = self.protocol.map_or("any", Protocol::as_str);
+        let (outside, inside) = (ports(self.external_ports), ports(self.internal_ports));
+        format!("{}:{outside}/{protocol} -> {}:{inside}", self.external_ip, self.internal_ip)
+    }
+
     /// Whether an observation says what is known. What state somebody else's entry is in makes no difference.
     #[must_use]
     pub fn says_the_same(&self, seen: &seen::EntrySeen) -> bool {

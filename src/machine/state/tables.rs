@@ -46,7 +46,10 @@ impl State {
             self.meet_stamp(mark.allocation.0, self.allocations_decided);
             self.meet_stamp(mark.generation.0, self.generations_decided);
         }
-        let item = mark.as_ref().and_then(|mark| self.item_of(mark, &table, body));
+        let item = match &mark {
+            Some(mark) => self.item_of(mark, &table, body),
+            None => self.adopted_item(&table, &id, plain_tuple(body)),
+        };
         let before = self.tables.or_default(table.clone()).entries.remove(&id);
         match (before, item) {
             (Some(Listed::Ours(allocation, generation)), Some(now)) if (allocation, generation) == now => {
@@ -137,8 +140,9 @@ impl State {
         if let Some(internal) = stray.internal() {
             table.strays_internal.insert(internal, id.clone());
         }
-        for external in stray.external() {
-            self.change_hold(external, |hold| hold.strangers = hold.strangers.saturating_add(1));
+        let externals = stray.external();
+        for external in &externals {
+            self.change_hold(*external, |hold| hold.strangers = hold.strangers.saturating_add(1));
         }
         if stray.is_any() {
             self.occupy(stray.external_ip, id, true);
@@ -148,6 +152,7 @@ impl State {
         }
         self.refresh_stray(table_id, id);
         self.worklist.insert(Subject::Stray(table_id.clone(), id.clone()));
+        self.wake_claimed_at(&externals);
     }
 
     fn drop_stray(&mut self, table_id: &TableId, id: &EntryId, mut stray: Stray) {
@@ -270,6 +275,7 @@ impl State {
             }
             self.worklist.insert(Subject::Stray(id.clone(), entry));
         }
+        self.wake_originals();
         if self.rebuilding {
             // Of two claims to one tuple the entries tell which counts.
             self.worklist.extend(self.claims.iter().map(|(key, _)| Subject::Claim(key.clone())));

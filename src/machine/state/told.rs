@@ -60,6 +60,8 @@ impl State {
     /// It is known no more.
     pub(super) fn take_claim(&mut self, key: &PodKey) -> Option<StrangeClaim> {
         let claim = self.claims.remove(key)?;
+        self.originals.remove(key);
+        self.intruders.remove(key);
         for tuple in claimed(&claim) {
             let keys = self.strange_at.or_default(tuple);
             keys.remove(key);
@@ -81,8 +83,10 @@ impl State {
 
 /// The external tuples that a claim names.
 fn claimed(strange: &StrangeClaim) -> Vec<(Ipv4Addr, Protocol, u16)> {
-    let Some((claim, eip)) = strange.claim.as_ref().and_then(|claim| Some((claim, claim.eip?))) else {
-        return Vec::new();
-    };
-    claim.items.iter().filter_map(|item| Some((eip, protocol_of(item.protocol)?, item.external))).collect()
+    if let Some((claim, eip)) = strange.claim.as_ref().and_then(|claim| Some((claim, claim.eip?))) {
+        return claim.items.iter().filter_map(|item| Some((eip, protocol_of(item.protocol)?, item.external))).collect();
+    }
+    let Some(shown) = strange.shown.as_ref() else { return Vec::new() };
+    let items = shown.items.iter();
+    items.filter_map(|(_, external, protocol, _)| Some((shown.eip, protocol_of(*protocol)?, *external))).collect()
 }

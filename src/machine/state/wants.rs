@@ -209,7 +209,9 @@ pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool,
     let claimed = allocation.is_claimed();
     let (live, reserved) = (allocation.phase == Phase::Live, matches!(allocation.phase, Phase::Reserved { .. }));
     let written = allocation.claim == Claim::Written(allocation.claim_revision);
-    if (live || reserved) && !written && allocation.claim != Claim::Refused && !allocation.claim_deleting {
+    // Whoever undoes it again and again is left alone for a while.
+    let may_write = allocation.claim != Claim::Refused && !allocation.claim_deleting && !allocation.yields();
+    if (live || reserved) && !written && may_write {
         wanted.push(Intent::WriteClaim { allocation: id, revision: allocation.claim_revision });
     }
     let complete = live && allocation.all_available();

@@ -59,6 +59,10 @@ impl Model {
         let before = self.standing(call, &mapping.key, found)?;
         let mut object = before.clone();
         poddnat::rewrite(&mut object, mapping, poddnat::owner_of(mapping));
+        if !object.metadata.managed_fields.iter().any(|writer| writer.manager == FIELD_MANAGER) {
+            let manager = FIELD_MANAGER.to_owned();
+            object.metadata.managed_fields.push(ManagedFields { manager, ..ManagedFields::default() });
+        }
         if object.metadata.deletion_timestamp.is_some() && object.metadata.finalizers != before.metadata.finalizers {
             let message = "no new finalizers can be added if the object is being deleted".to_owned();
             return Err(refused(call, ClusterErrorClass::Refused, message));
@@ -164,7 +168,7 @@ impl Model {
         self.controllers.contains(&owner.uid)
     }
 
-    fn write(&mut self, key: &PodKey, mut object: PodDnat) {
+    pub(super) fn write(&mut self, key: &PodKey, mut object: PodDnat) {
         let version = self.next_version();
         object.metadata.resource_version = version.to_string();
         self.history.record(version, Change::Claim(claim_of(&object)));

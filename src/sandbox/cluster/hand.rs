@@ -3,7 +3,7 @@
 use super::pods::Phase;
 use super::workloads::{WorkloadKey, WorkloadKind};
 use super::{Due, Model};
-use crate::cluster::poddnat::PodDnat;
+use crate::cluster::poddnat::{ManagedFields, PodDnat};
 use crate::machine::identity::PodKey;
 
 impl Model {
@@ -76,6 +76,23 @@ impl Model {
         mine.deletion_timestamp.clone_from(&kept.deletion_timestamp);
         mine.deletion_grace_period_seconds = kept.deletion_grace_period_seconds;
         self.update(key, object);
+        true
+    }
+
+    /// Another program creates a PodDNAT, status and all, under its own name as the manager. Says whether it could: there
+    /// is none of that name, and the namespace is not being deleted.
+    pub fn insert_claim(&mut self, manager: &str, object: PodDnat) -> bool {
+        let key = PodKey::new(object.metadata.namespace.as_str(), object.metadata.name.as_str());
+        if self.claims.contains_key(&key) || self.ending.contains(&*key.namespace) {
+            return false;
+        }
+        let mut object = object;
+        object.metadata.uid = self.next_uid();
+        object.metadata.generation = 1;
+        object.metadata.creation_timestamp = Some(self.wall_text());
+        object.metadata.managed_fields =
+            vec![ManagedFields { manager: manager.to_owned(), ..ManagedFields::default() }];
+        self.write(&key, object);
         true
     }
 

@@ -267,6 +267,7 @@ mod tests {
             items: Vec::new(),
             owner: None,
             absent_since_wall_ms: None,
+            adopted: crate::ports::cluster::Adopted::default(),
             releasing: Vec::new(),
         };
         let found = finish(port.create_claim(&mapping)).0.unwrap();

@@ -87,6 +87,7 @@ fn mapping(pod: &Pod) -> Mapping {
             uid: owner.uid,
         }),
         absent_since_wall_ms: None,
+        adopted: crate::ports::cluster::Adopted::default(),
         releasing: Vec::new(),
     }
 }

@@ -23,6 +23,7 @@ mod s16;
 mod s17;
 mod s18;
 mod s19;
+mod s20;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -121,6 +122,7 @@ pub const TABLE: &[(&str, &str, &str, &str, Make)] = &[
     ("S17", "Finalizer", "a claim is let go only when none of its entries is left", "design.md §5", s17::make),
     ("S18", "Compared", "a PodDNAT is written only over the version that was read", "design.md §5", s18::make),
     ("S19", "NoReturn", "what has gone does not come back", "design.md §5", s19::make),
+    ("S20", "Original", "beside another controller nothing is decided, and what was adopted stays", "§6", s20::make),
     ("L8", "InOrder", "who waits for room in a table is served before whoever asked later", "design.md §4", l08::make),
 ];
 
@@ -262,6 +264,11 @@ pub struct Fate {
 }
 
 impl Facts {
+    /// Whether an entry was another controller's and is what it made: it may be adopted.
+    pub fn may_be_adopted(&self, entry: &EntryId) -> bool {
+        self.entries.get(entry).is_some_and(|fate| !fate.by_hand && crate::original::is_of_original(&fate.spec.name))
+    }
+
     /// The mark of an entry, as it is now.
     pub fn mark(&self, entry: &EntryId) -> Option<Mark> {
         self.entries.get(entry).and_then(|fate| Mark::parse(&fate.spec.name))

@@ -122,6 +122,10 @@ impl OneEffect {
     fn rested(&self, look: &Look<'_>, at_ms: u64, spec: &NewEntry, found: &mut Vec<String>) {
         let Some((gone_ms, before)) = self.gone.get(&outside(spec)) else { return };
         let after = owner(spec);
+        // What was adopted carried no mark: whose it became it does not say.
+        if crate::original::is_of_original(before) {
+            return;
+        }
         let skewed = look.world.outside.faults.borrow().is_on(Fault::ClockSkewed);
         let rest_ms = if skewed { SKEWED_REST_MS } else { COOLDOWN_MS };
         if at_ms < gone_ms + rest_ms && *before != after && !look.facts.forgotten_since(*gone_ms) {

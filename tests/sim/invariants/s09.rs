@@ -56,7 +56,10 @@ impl Invariant for Foreign {
                     self.taken_over.entry(entry.clone()).or_insert(line.at_ms);
                 }
                 // One that was taken over may go by a request that left before anybody could see it.
-                Effect::Deleting if fate.foreign && !fate.by_hand => {
+                // What was adopted is S20's.
+                Effect::Deleting
+                    if fate.foreign && !fate.by_hand && !(look.world.adopts() && look.facts.may_be_adopted(entry)) =>
+                {
                     found.push(format!("{entry} is somebody else's and was deleted: {fate:?}"));
                 }
                 Effect::Gone | Effect::RemovedByHand => drop(self.taken_over.remove(entry)),

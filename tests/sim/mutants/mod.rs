@@ -3,7 +3,7 @@
 
 mod patches;
 
-use natgw::machine::event::seen::{ClaimSeen, PodSeen};
+use natgw::machine::event::seen::{ClaimSeen, MANAGER_ANOTHER, PodSeen};
 use natgw::machine::identity::{AllocationId, Generation, Mark, PodKey, Stamp, UidHash};
 use natgw::ports::cloud::{CreateEntry, EntryStatus, ListedEntry, Page};
 use natgw::ports::cluster::{ClaimFound, LeaseRecord, Publication};
@@ -35,6 +35,8 @@ pub enum Mutant {
     Overwrite,
     /// Withdrawals of the status are acknowledged and not carried out.
     NeverWithdrawn,
+    /// PodDNATs of another controller are left out of the lists.
+    OriginalUnseen,
     /// One seed in a hundred says of itself that something is wrong.
     Canary,
 }
@@ -52,6 +54,7 @@ pub const ALL: &[(Mutant, &[&str])] = &[
     (Mutant::NoCompareAndSwap, &["S7"]),
     (Mutant::Overwrite, &["S18"]),
     (Mutant::NeverWithdrawn, &["S13"]),
+    (Mutant::OriginalUnseen, &["S20"]),
 ];
 
 impl Mutant {
@@ -88,7 +91,10 @@ impl Mutant {
         if self == Self::StaleList { before.take().unwrap_or_else(|| keep(before, pods)) } else { pods }
     }
 
-    pub fn shown_claims(self, before: &mut Option<Vec<ClaimSeen>>, claims: Vec<ClaimSeen>) -> Vec<ClaimSeen> {
+    pub fn shown_claims(self, before: &mut Option<Vec<ClaimSeen>>, mut claims: Vec<ClaimSeen>) -> Vec<ClaimSeen> {
+        if self == Self::OriginalUnseen {
+            claims.retain(|claim| claim.manager != MANAGER_ANOTHER);
+        }
         if self == Self::StaleList { before.take().unwrap_or_else(|| keep(before, claims)) } else { claims }
     }
 

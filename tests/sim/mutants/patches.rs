@@ -18,8 +18,9 @@ use crate::run::run;
 /// Seeds within which a mutant must be caught.
 const SEEDS_MAX: u64 = 200;
 
-/// Names beside the table's: liveness (`liveness.rs`, `run.rs`), and a process that its own machine stopped.
-const OTHER_NAMES: [&str; 7] = ["L1", "L2", "L5", "L6", "L7", "L8", "Stop"];
+/// Names beside the table's: liveness (`liveness.rs`, `run.rs`), a process that its own machine stopped, and what the
+/// machine checks of itself.
+const OTHER_NAMES: [&str; 8] = ["L1", "L2", "L5", "L6", "L7", "L8", "Stop", "Adopted"];
 
 /// What a header's last line begins with.
 const CAUGHT_BY: &str = "# caught-by: ";

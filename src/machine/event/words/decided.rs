@@ -1,10 +1,10 @@
 //! Sentences of kinds 40-59.
 
 use super::phrase::{count, list, mapping, port, reason, renewals, stamp};
-use crate::machine::demand::{RefusalReason, ReleaseReason, WaitReason};
+use crate::machine::demand::{HaltReason, RefusalReason, ReleaseReason, WaitReason};
 use crate::machine::event::decided::{
-    Allocated, FixedBound, FixedMoved, GhostDecided, ItemMoved, ItemsChanged, QuotaLearned, RebindDecided, Refused,
-    Regenerated, ReleaseDecided, Reserved, StaleDecided, Superseded, Waited,
+    Allocated, Contested, FixedBound, FixedMoved, GhostDecided, Halted, ItemMoved, ItemsChanged, QuotaLearned,
+    RebindDecided, Refused, Regenerated, ReleaseDecided, Reserved, Resumed, StaleDecided, Superseded, Waited,
 };
 
 pub(super) fn allocated(body: &Allocated) -> String {
@@ -164,4 +164,22 @@ pub(super) fn fixed_moved(body: &FixedMoved) -> String {
 
 pub(super) fn superseded(body: &Superseded) -> String {
     format!("allocation {} gives way to the claim of PodDNAT UID {}", stamp(body.allocation), body.winner)
+}
+
+pub(super) fn halted(body: &Halted) -> String {
+    let words = HaltReason::from_number(body.reason).map(|known| (known.word(), known.sentence()));
+    format!("decisions stop at PodDNAT {}/{}; {}", body.namespace, body.name, reason(words, body.reason))
+}
+
+pub(super) fn resumed(body: &Resumed) -> String {
+    let word = HaltReason::from_number(body.reason).map_or("OtherController", HaltReason::word);
+    format!("decisions go on: what stopped them ({word}) is over")
+}
+
+pub(super) fn contested(body: &Contested) -> String {
+    format!(
+        "somebody undoes what is written of allocation {}: it was healed {}, and is left alone for a while",
+        stamp(body.allocation),
+        count(body.heals, "time", "times")
+    )
 }

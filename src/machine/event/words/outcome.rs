@@ -6,7 +6,9 @@ use crate::machine::event::outcome::{
     ClaimRefused, ClaimReleased, ClaimWritten, DeleteUnknown, EntryCreated, EntryDeleted, EntryNeverSent, EntryRefused,
     EntryUnknown, MarkUnknown, PodMarked, StatusUnknown, StatusWithdrawn, StatusWritten,
 };
-use crate::machine::event::timer::{CooldownEnded, GraceEnded, ProbeDue, RetentionEnded, RetryDue, TableRested};
+use crate::machine::event::timer::{
+    ContestEnded, CooldownEnded, GraceEnded, ProbeDue, RetentionEnded, RetryDue, TableRested,
+};
 
 pub(super) fn claim_written(body: &ClaimWritten) -> String {
     format!(
@@ -137,4 +139,8 @@ pub(super) fn retention_ended(body: &RetentionEnded) -> String {
 
 pub(super) fn table_rested(body: &TableRested) -> String {
     format!("the free ports of table {} have rested: they may be given", body.table)
+}
+
+pub(super) fn contest_ended(body: &ContestEnded) -> String {
+    format!("allocation {}, which was left alone to another writer, is looked after again", stamp(body.allocation))
 }

@@ -98,6 +98,9 @@ pub fn subjects(event: &Event) -> Subjects {
         Event::FixedBound(body) => body.name_to(&mut all),
         Event::FixedMoved(body) => body.name_to(&mut all),
         Event::Superseded(body) => body.name_to(&mut all),
+        Event::Halted(body) => body.name_to(&mut all),
+        Event::Resumed(body) => body.name_to(&mut all),
+        Event::Contested(body) => body.name_to(&mut all),
         Event::ClaimWritten(body) => body.name_to(&mut all),
         Event::ClaimRefused(body) => body.name_to(&mut all),
         Event::ClaimReleased(body) => body.name_to(&mut all),
@@ -118,6 +121,7 @@ pub fn subjects(event: &Event) -> Subjects {
         Event::ProbeDue(body) => body.name_to(&mut all),
         Event::RetentionEnded(body) => body.name_to(&mut all),
         Event::TableRested(body) => body.name_to(&mut all),
+        Event::ContestEnded(body) => body.name_to(&mut all),
     }
     all
 }
@@ -165,6 +169,9 @@ names! {
     decided::QuotaLearned: |body, all| all.table(&body.table);
     decided::Reserved: |body, all| all.allocation(body.allocation);
     decided::Superseded: |body, all| all.allocation(body.allocation);
+    decided::Halted: |body, all| all.name(&body.namespace, &body.name);
+    decided::Resumed: |_body, _all| ();
+    decided::Contested: |body, all| all.allocation(body.allocation);
     outcome::ClaimWritten: |body, all| all.allocation(body.allocation);
     outcome::ClaimRefused: |body, all| all.allocation(body.allocation);
     outcome::ClaimReleased: |body, all| all.allocation(body.allocation);
@@ -184,6 +191,7 @@ names! {
     timer::ProbeDue: |body, all| all.table(&body.table);
     timer::RetentionEnded: |body, all| all.allocation(body.allocation);
     timer::TableRested: |body, all| all.table(&body.table);
+    timer::ContestEnded: |body, all| all.allocation(body.allocation);
 }
 
 impl Names for seen::PodSeen {

@@ -171,6 +171,9 @@ fn decisions() -> Vec<Event> {
         }),
         Event::FixedMoved(decided::FixedMoved { from: allocation, to: (3, 8), reason: 2 }),
         Event::Superseded(decided::Superseded { allocation, winner: "claim-uid".into() }),
+        Event::Halted(decided::Halted { reason: 1, namespace: "games".into(), name: "web-0".into() }),
+        Event::Resumed(decided::Resumed { reason: 1 }),
+        Event::Contested(decided::Contested { allocation, heals: 3 }),
     ]
 }
 
@@ -204,6 +207,7 @@ fn outcomes() -> Vec<Event> {
         Event::ProbeDue(timer::ProbeDue { table }),
         Event::RetentionEnded(timer::RetentionEnded { allocation }),
         Event::TableRested(timer::TableRested { table: "ftb-1".into() }),
+        Event::ContestEnded(timer::ContestEnded { allocation }),
     ]
 }
 
