@@ -50,11 +50,11 @@ pub const ALL: &[(Mutant, &[&str])] = &[
     (Mutant::PendingIsAvailable, &["S13"]),
     (Mutant::ForeignIsOurs, &["S9"]),
     (Mutant::DeletingIsGone, &["S17", "S15", "S6"]),
-    (Mutant::StaleList, &["S14"]),
+    (Mutant::StaleList, &["S14", "S19"]),
     (Mutant::NoCompareAndSwap, &["S7"]),
     (Mutant::Overwrite, &["S18"]),
     (Mutant::NeverWithdrawn, &["S13"]),
-    (Mutant::OriginalUnseen, &["S20"]),
+    (Mutant::OriginalUnseen, &["S20", "L1"]),
 ];
 
 impl Mutant {
