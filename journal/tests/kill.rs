@@ -1,6 +1,8 @@
 //! A process that appends, takes snapshots and prunes is killed at drawn moments, or watched by strace: what it said it
 //! had is there, and it says so only after both syncs. The process is this test binary again, running
 //! `runs_until_killed`.
+//!
+//! `NATGW_SEED=17 NATGW_TRIALS=250 cargo test -p natgw-journal --test kill` draws anew, for a night's work in parts.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -20,7 +22,7 @@ use std::sync::RwLock;
 
 use child::{EVERY, Mode, entry};
 use natgw_journal::{Verdict, read_copy};
-use support::{Draw, at_once, tier, variable};
+use support::{Draw, at_once, seed, tier, variable};
 
 /// Names the child's journal directory; without it the child's test does nothing.
 const CHILD_DIR: &str = "NATGW_JOURNAL_CHILD_DIR";
@@ -146,7 +148,7 @@ fn kill_at(dir: &Path, mode: Mode, phase: &str, mut times: u64, announced: &mut 
 
 fn kill_often(mode: Mode, kills: u64) {
     let root = tempfile::tempdir().unwrap();
-    let (mut draw, phases) = (Draw(20_261_122), mode.phases());
+    let (mut draw, phases) = (Draw(seed().unwrap_or(20_261_122)), mode.phases());
     let (mut killed, mut acked) = (BTreeMap::<&str, u64>::new(), 0);
     let mut announced = Announced::default();
     for kill in 0..kills {

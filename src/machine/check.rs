@@ -11,13 +11,14 @@
 //! | `Agenda` | the agenda kept up event by event equals the one computed anew | an intent that is missed is a mapping that never comes |
 //! | `Digest` | the digest kept up event by event equals the one computed anew | replay is judged by it |
 //! | `Committed` | a table's count of entries equals what is there | whole pods wait by it |
+//! | `Restored` | a snapshot of the state gives the same state again, in everything | what stands before a snapshot is pruned |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::machine::event::Event;
+use crate::machine::event::{Event, codec};
 use crate::machine::identity::AllocationId;
-use crate::machine::state::{Entry, Listed, Phase, Standing, State};
+use crate::machine::state::{Entry, Listed, Phase, Restoring, Standing, State};
 
 /// A broken invariant with its evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +47,45 @@ pub fn all(state: &State) -> Vec<Violation> {
     queues(state, &mut found);
     derived(state, &mut found);
     committed(state, &mut found);
+    found.extend(restored(state));
     found
+}
+
+/// Checks that a snapshot, written and read, gives the same state again. Costs the size of the state.
+#[must_use]
+pub fn restored(state: &State) -> Option<Violation> {
+    let violated = |evidence: String| Some(Violation { invariant: "Restored", evidence });
+    let mut restoring = Restoring::new();
+    for record in state.snapshot() {
+        let read = codec::encode(&record).and_then(|bytes| codec::decode(record.seq, &bytes));
+        match read {
+            Err(error) => return violated(error.to_string()),
+            Ok(read) => {
+                if let Err(illegal) = restoring.take(&read) {
+                    return violated(illegal.to_string());
+                }
+            }
+        }
+    }
+    match restoring.finish() {
+        Err(illegal) => violated(illegal.to_string()),
+        Ok(again) => difference(&format!("{state:?}"), &format!("{again:?}")).and_then(violated),
+    }
+}
+
+/// Where two texts part, with what is around.
+fn difference(before: &str, after: &str) -> Option<String> {
+    /// Bytes shown before and after the place.
+    const AROUND: usize = 100;
+    if before == after {
+        return None;
+    }
+    let at = before.bytes().zip(after.bytes()).take_while(|(before, after)| before == after).count();
+    let around = |text: &str| {
+        let bytes = text.as_bytes().get(at.saturating_sub(AROUND)..).unwrap_or_default();
+        String::from_utf8_lossy(bytes.get(..bytes.len().min(2 * AROUND)).unwrap_or_default()).into_owned()
+    };
+    Some(format!("…{}… was restored as …{}…", around(before), around(after)))
 }
 
 /// Checks what an event touched. Costs what the event touched.

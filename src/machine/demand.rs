@@ -165,6 +165,8 @@ reasons! {
         8 OtherController = "a PodDNAT of this name belongs to another controller; remove it, and the pod is mapped",
         /// No EIP of the gateway can be used.
         9 NoUsableEip = "no configured EIP of the gateway is in use and unlocked; bind or unlock one",
+        /// The journal's disk is short.
+        10 JournalShort = "the volume of natgw's journal is nearly full, so nothing new is mapped; make room on it or widen it",
     }
 }
 

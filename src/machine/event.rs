@@ -7,12 +7,14 @@
 //! For the same reason these structs use std types only and share none with `State`: protocols are IANA protocol numbers
 //! (6 TCP, 17 UDP, 0 any), stamps are (term, n), times are milliseconds.
 //!
-//! Kind numbers are given out once: 1-9 control, 10-39 seen, 40-59 decided, 60-79 outcomes, 80-99 timers.
+//! Kind numbers are given out once: 1-9 control, 10-39 seen, 40-59 decided, 60-79 outcomes, 80-99 timers,
+//! 100-119 a state as it stands (in snapshots only).
 
 pub mod codec;
 pub mod control;
 pub mod decided;
 pub mod earlier;
+pub mod kept;
 pub mod outcome;
 pub mod seen;
 pub mod timer;
@@ -132,6 +134,8 @@ events! {
     28 v 1 TableListed(seen::TableListed),
     /// A table does not exist, confirmed.
     29 v 1 TableGone(seen::TableGone),
+    /// The journal's disk became short, or has room again.
+    30 v 1 RoomSeen(seen::RoomSeen),
 
     /// A pod got an EIP and ports.
     40 v 1 Allocated(decided::Allocated),
@@ -209,4 +213,27 @@ events! {
     84 v 1 RetentionEnded(timer::RetentionEnded),
     /// Ports of a table whose earlier owners nobody remembers have rested.
     85 v 1 TableRested(timer::TableRested),
+
+    /// In a snapshot: counters and conditions of the whole.
+    100 v 1 FrameKept(kept::FrameKept),
+    /// In a snapshot: an EIP.
+    101 v 1 EipKept(kept::EipKept),
+    /// In a snapshot: a forward table.
+    102 v 1 TableKept(kept::TableKept),
+    /// In a snapshot: a pod.
+    103 v 1 PodKept(kept::PodKept),
+    /// In a snapshot: an allocation.
+    104 v 1 AllocationKept(kept::AllocationKept),
+    /// In a snapshot: items of an allocation.
+    105 v 1 ItemsKept(kept::ItemsKept),
+    /// In a snapshot: an entry that is bound to no item.
+    106 v 1 StrayKept(kept::StrayKept),
+    /// In a snapshot: ports that rest.
+    107 v 1 RestsKept(kept::RestsKept),
+    /// In a snapshot: a claim that belongs to no allocation.
+    108 v 1 ClaimKept(kept::ClaimKept),
+    /// In a snapshot: something to bring about.
+    109 v 1 IntentKept(kept::IntentKept),
+    /// In a snapshot: something about which a decision may be due.
+    110 v 1 WorkKept(kept::WorkKept),
 }

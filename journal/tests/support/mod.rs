@@ -27,13 +27,14 @@ pub(crate) fn tier() -> Tier {
 }
 
 impl Tier {
-    /// The number of trials for this tier.
-    pub(crate) const fn of(self, quick: u64, ci: u64, long: u64) -> u64 {
-        match self {
+    /// The number of trials for this tier, or the one given: a night's work in parts.
+    pub(crate) fn of(self, quick: u64, ci: u64, long: u64) -> u64 {
+        let given = variable("NATGW_TRIALS").map(|trials| trials.parse().unwrap());
+        given.unwrap_or(match self {
             Self::Quick => quick,
             Self::Ci => ci,
             Self::Long => long,
-        }
+        })
     }
 }
 

@@ -140,6 +140,9 @@ impl State {
     }
 
     pub(super) fn admit(&self, table: &Table, eips: &[Eip], wants: &[Want]) -> Result<Choice, WaitReason> {
+        if self.short {
+            return Err(WaitReason::JournalShort);
+        }
         if self.is_full(table, wants.len()) {
             return Err(WaitReason::TableFull);
         }

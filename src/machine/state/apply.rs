@@ -61,6 +61,17 @@ impl State {
             Event::DigestTaken(control::DigestTaken { digest, .. })
             | Event::SnapshotEnded(control::SnapshotEnded { digest, .. }) => self.compare(digest)?,
             Event::SnapshotBegun(_) => {}
+            Event::FrameKept(_)
+            | Event::EipKept(_)
+            | Event::TableKept(_)
+            | Event::PodKept(_)
+            | Event::AllocationKept(_)
+            | Event::ItemsKept(_)
+            | Event::StrayKept(_)
+            | Event::RestsKept(_)
+            | Event::ClaimKept(_)
+            | Event::IntentKept(_)
+            | Event::WorkKept(_) => return Err("it belongs to a snapshot"),
 
             Event::PodSeen(body) => self.pod_seen(body),
             Event::PodGone(body) => self.pod_gone(&body.uid.as_str().into()),
@@ -76,6 +87,7 @@ impl State {
             Event::EntriesMissed(body) => self.entries_missed(body),
             Event::TableListed(body) => self.table_listed(body),
             Event::TableGone(body) => self.table_gone(&body.table.as_str().into()),
+            Event::RoomSeen(body) => self.room_seen(body.short),
 
             Event::Allocated(body) => self.allocated(body, super::allocations::Origin::Decided)?,
             Event::Recovered(body) | Event::Adopted(body) => {
@@ -122,6 +134,15 @@ impl State {
             | Event::TableRested(_) => self.fold_outcome(event)?,
         }
         Ok(())
+    }
+
+    /// With room again everybody who waits for it is looked at.
+    fn room_seen(&mut self, short: bool) {
+        if std::mem::replace(&mut self.short, short) && !short {
+            self.worklist.extend(self.tables.iter().map(|(id, _)| Subject::Queue(id.clone())));
+            self.worklist.extend(self.lacking.iter().copied().map(Subject::Allocation));
+            self.wake_undecided();
+        }
     }
 
     fn compare(&self, digest: &[u8; 32]) -> Result<(), &'static str> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use crate::machine::event::{Event, control, decided, outcome, seen, timer};
+use crate::machine::event::{Event, control, decided, kept, outcome, seen, timer};
 use crate::machine::identity::{
     AllocationId, EntryId, Generation, Mark, PodKey, PodUid, Protocol, TableId, protocol_of,
 };
@@ -81,6 +81,7 @@ pub fn subjects(event: &Event) -> Subjects {
         Event::EntriesMissed(body) => body.name_to(&mut all),
         Event::TableListed(body) => body.name_to(&mut all),
         Event::TableGone(body) => body.name_to(&mut all),
+        Event::RoomSeen(body) => body.name_to(&mut all),
         Event::Allocated(body) => body.name_to(&mut all),
         Event::Recovered(body) => body.name_to(&mut all),
         Event::Adopted(body) => body.name_to(&mut all),
@@ -118,6 +119,17 @@ pub fn subjects(event: &Event) -> Subjects {
         Event::ProbeDue(body) => body.name_to(&mut all),
         Event::RetentionEnded(body) => body.name_to(&mut all),
         Event::TableRested(body) => body.name_to(&mut all),
+        Event::FrameKept(body) => body.name_to(&mut all),
+        Event::EipKept(body) => body.name_to(&mut all),
+        Event::TableKept(body) => body.name_to(&mut all),
+        Event::PodKept(body) => body.name_to(&mut all),
+        Event::AllocationKept(body) => body.name_to(&mut all),
+        Event::ItemsKept(body) => body.name_to(&mut all),
+        Event::StrayKept(body) => body.name_to(&mut all),
+        Event::RestsKept(body) => body.name_to(&mut all),
+        Event::ClaimKept(body) => body.name_to(&mut all),
+        Event::IntentKept(body) => body.name_to(&mut all),
+        Event::WorkKept(body) => body.name_to(&mut all),
     }
     all
 }
@@ -184,6 +196,18 @@ names! {
     timer::ProbeDue: |body, all| all.table(&body.table);
     timer::RetentionEnded: |body, all| all.allocation(body.allocation);
     timer::TableRested: |body, all| all.table(&body.table);
+    seen::RoomSeen: |_body, _all| ();
+    kept::FrameKept: |_body, _all| ();
+    kept::EipKept: |_body, _all| ();
+    kept::TableKept: |body, all| all.table(&body.table);
+    kept::PodKept: |body, all| { all.pod(&body.uid); all.name(&body.namespace, &body.name) };
+    kept::AllocationKept: |body, all| { all.pod(&body.pod); all.name(&body.namespace, &body.name); all.allocation(body.allocation) };
+    kept::ItemsKept: |body, all| all.allocation(body.allocation);
+    kept::StrayKept: |body, all| all.entry(&body.table, &body.entry);
+    kept::RestsKept: |_body, _all| ();
+    kept::ClaimKept: |body, all| all.name(&body.namespace, &body.name);
+    kept::IntentKept: |_body, _all| ();
+    kept::WorkKept: |_body, _all| ();
 }
 
 impl Names for seen::PodSeen {
