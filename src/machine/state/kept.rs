@@ -395,9 +395,7 @@ fn wanted_kept(intent: &Intent, of: Option<AllocationId>) -> WantedKept {
 
 fn work_kept(subject: &Subject) -> WorkKept {
     match subject {
-        Subject::Claim(key) => {
-            WorkKept::Claim(key.namespace.as_ref().to_owned(), key.name.as_ref().to_owned())
-        }
+        Subject::Claim(key) => WorkKept::Claim(key.namespace.as_ref().to_owned(), key.name.as_ref().to_owned()),
         Subject::Allocation(id) => WorkKept::Allocation((*id).into()),
         Subject::Stray(table, entry) => WorkKept::Stray(table.as_str().to_owned(), entry.as_str().to_owned()),
         Subject::Queue(table) => WorkKept::Queue(table.as_str().to_owned()),

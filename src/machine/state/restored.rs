@@ -502,9 +502,7 @@ fn item(kept: &ItemKept) -> Option<Item> {
 fn intent(kept: &WantedKept) -> Option<Intent> {
     Some(match kept {
         WantedKept::Locate(ip, pod) => Intent::Locate { ip: *ip, pod: pod.as_str().into() },
-        WantedKept::WriteClaim(id, revision) => {
-            Intent::WriteClaim { allocation: (*id).into(), revision: *revision }
-        }
+        WantedKept::WriteClaim(id, revision) => Intent::WriteClaim { allocation: (*id).into(), revision: *revision },
         WantedKept::Bind(table, id, generation) => {
             Intent::Bind { table: table.as_str().into(), allocation: (*id).into(), generation: (*generation).into() }
         }

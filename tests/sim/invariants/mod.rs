@@ -21,6 +21,7 @@ mod s14;
 mod s15;
 mod s16;
 mod s17;
+mod s18;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,6 +117,7 @@ pub const TABLE: &[(&str, &str, &str, &str, Make)] = &[
     ("S15", "Order", "nothing refused is asked for again, nothing goes unseen, nothing ends early", "§5", s15::make),
     ("S16", "Watched", "what may land late is looked for every 15 s", "design.md §2.5", s16::make),
     ("S17", "Finalizer", "a claim is let go only when none of its entries is left", "design.md §5", s17::make),
+    ("S18", "ShortDisk", "while a journal's disk is short nothing new is allocated", "design.md §6", s18::make),
     ("L8", "InOrder", "who waits for room in a table is served before whoever asked later", "design.md §4", l08::make),
 ];
 
