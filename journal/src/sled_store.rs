@@ -4,6 +4,8 @@
 //! is no sync (its log is synced here, through a handle of our own), its own flusher swallows sync errors (switched
 //! off), values beyond a quarter segment leave the log for files that are never synced (looked for after each flush).
 
+mod ahead;
+
 use std::cell::Cell;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::FlockOperation;
 use sled::IVec;
 
+use self::ahead::Ahead;
 use crate::files::{self, SLED_DB};
 use crate::store::{Frames, NumberedFrame, ReadFrames, Shared, Store, StoreFault};
 
@@ -95,7 +98,7 @@ impl Shared for SledStore {
     type Reader = SledReader;
 
     fn reader(&self) -> SledReader {
-        SledReader { db: Guarded { db: self.db.db.clone(), shared: Arc::clone(&self.db.shared) } }
+        SledReader { db: self.db.another() }
     }
 
     fn bytes(&self) -> Result<u64, StoreFault> {
@@ -129,8 +132,19 @@ impl Guarded {
         last.map(|(key, _)| number_of(&key)).transpose()
     }
 
+    /// Another handle to the same database.
+    fn another(&self) -> Self {
+        Self { db: self.db.clone(), shared: Arc::clone(&self.shared) }
+    }
+
     fn range(&self, from: u64) -> Scan<'_> {
-        Scan { store: self, iter: self.db.as_ref().map(|db| db.range(from.to_be_bytes()..)) }
+        Scan { inline: ahead::INLINE, ..self.range_inline(from) }
+    }
+
+    /// The same, read by the caller's thread to the end.
+    fn range_inline(&self, from: u64) -> Scan<'_> {
+        let iter = self.db.as_ref().map(|db| db.range(from.to_be_bytes()..));
+        Scan { store: self, iter, inline: u32::MAX, ahead: None }
     }
 }
 
@@ -241,19 +255,44 @@ impl Drop for Guarded {
 struct Scan<'a> {
     store: &'a Guarded,
     iter: Option<sled::Iter>,
+    /// Frames that the caller's thread still reads itself.
+    inline: u32,
+    ahead: Option<Ahead>,
+}
+
+impl Scan<'_> {
+    /// Lets another thread read what follows this frame, if it can be had.
+    fn go_ahead(&mut self, last: u64) {
+        self.ahead = Ahead::start(self.store.another(), last.saturating_add(1));
+        if self.ahead.is_some() {
+            self.iter = None;
+        }
+    }
 }
 
 impl Iterator for Scan<'_> {
     type Item = Result<NumberedFrame, StoreFault>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(ahead) = &mut self.ahead {
+            let read = ahead.next();
+            if !matches!(read, Some(Ok(_))) {
+                self.ahead = None;
+            }
+            return read;
+        }
         let iter = self.iter.as_mut()?;
         let read = self
             .store
             .guarded("read the next frame", |_| iter.next().transpose())
             .and_then(|stored| stored.map(|(key, value)| Ok((number_of(&key)?, value.to_vec()))).transpose())
             .transpose();
-        if !matches!(read, Some(Ok(_))) {
+        if let Some(Ok((number, _))) = &read {
+            self.inline = self.inline.saturating_sub(1);
+            if self.inline == 0 {
+                self.go_ahead(*number);
+            }
+        } else {
             let iter = self.iter.take();
             if self.store.shared.panicked.load(Ordering::Relaxed) {
                 // As with the database: dropping it could wait for a lock that the panic left held.

@@ -1,11 +1,13 @@
 //! Each verdict from a deliberate damage, through both ways of opening; bits flipped at random.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
-use std::collections::BTreeMap;
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use natgw_journal::{Error, Head, Journal, JournalId, Opened, Verdict, read_copy, set_aside};
+use support::{image, restore};
 use tempfile::TempDir;
 
 const ID: JournalId = JournalId([1; 16]);
@@ -32,33 +34,6 @@ fn sample() -> (TempDir, PathBuf, Vec<Head>) {
     let mut journal = open(&dir);
     let heads = (0..12).map(|n| journal.append(&group(n * 10 + 1, n * 10 + 10)).unwrap()).collect();
     (root, dir, heads)
-}
-
-/// All files below a directory with their bytes, the lock excepted.
-fn image(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut open = vec![dir.to_path_buf()];
-    while let Some(next) = open.pop() {
-        for file in fs::read_dir(&next).unwrap() {
-            let path = file.unwrap().path();
-            if path.is_dir() {
-                open.push(path);
-            } else if !path.ends_with("lock") {
-                let relative = path.strip_prefix(dir).unwrap().to_path_buf();
-                files.insert(relative, fs::read(&path).unwrap());
-            }
-        }
-    }
-    files
-}
-
-fn restore(dir: &Path, image: &BTreeMap<PathBuf, Vec<u8>>) {
-    for (name, bytes) in image {
-        let path = dir.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
-    }
-    fs::create_dir_all(dir.join("sled/blobs")).unwrap();
 }
 
 /// The verdict of the writer's opening, which must leave the directory as it was.

@@ -1,7 +1,10 @@
 //! Damage done to whole journals, each kind many times, beside what raw sled makes of the same damage. Every trial ends
 //! with the whole history, or with a verdict that is right; none with less and no word.
 //!
-//! `NATGW_SEED=17 cargo test -p natgw-journal --test damage_table` begins with that trial.
+//! Each part of the trials has a process of its own, this test binary again running `runs_a_part`: what sled takes and does
+//! not give back when it panics, or when damaged bytes name a length, ends with it.
+//!
+//! `NATGW_SEED=17 NATGW_TRIALS=100 cargo test -p natgw-journal --test damage_table` draws anew, and so many of each.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -19,11 +22,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::process::Command;
 
 use harm::Harm;
 use natgw_journal::{Error, Journal, JournalId, Opened, Verdict, read_copy};
 use sample::{ID, Sample};
-use support::{Draw, at_once, image, seed, tier};
+use support::{Draw, at_once, image, seed, tier, variable};
 
 /// How a trial ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,14 +143,88 @@ fn raw(dir: &Path, sample: &Sample) -> Raw {
     }
 }
 
+/// Names the part that a child runs: the harm's number, the first trial, and how many.
+const PART: &str = "NATGW_DAMAGE_PART";
+/// Trials of one process: what each may leave in memory is far below a megabyte.
+const TRIALS_A_PROCESS: u64 = 100;
+/// What a process may take, whatever its trials left: six of them run at once.
+const MEMORY_BYTES_MAX: u64 = 1 << 30;
+
 /// What became of all trials of one kind.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Row {
     endings: BTreeMap<Ending, u64>,
     /// Whole, where raw sled was not.
     recovered: u64,
     raw: BTreeMap<Raw, u64>,
     verdicts: BTreeMap<String, u64>,
+    /// The most that one process took.
+    memory: u64,
+}
+
+impl Row {
+    /// Lines that [`Row::hear`] takes.
+    fn tell(&self) {
+        println!("part recovered {}", self.recovered);
+        println!("part memory {}", self.memory);
+        self.endings.iter().for_each(|(ending, times)| println!("part {ending:?} {times}"));
+        self.raw.iter().for_each(|(raw, times)| println!("part raw-{raw:?} {times}"));
+        self.verdicts.iter().for_each(|(name, times)| println!("part verdict {name} {times}"));
+    }
+
+    fn hear(&mut self, line: &str) {
+        let Some((what, times)) = line.strip_prefix("part ").and_then(|line| line.rsplit_once(' ')) else { return };
+        let times: u64 = times.parse().unwrap();
+        let mut raw = |raw| *self.raw.entry(raw).or_default() += times;
+        match what {
+            "recovered" => self.recovered += times,
+            "memory" => self.memory = self.memory.max(times),
+            "Whole" => *self.endings.entry(Ending::Whole).or_default() += times,
+            "Said" => *self.endings.entry(Ending::Said).or_default() += times,
+            "Silent" => *self.endings.entry(Ending::Silent).or_default() += times,
+            "raw-Whole" => raw(Raw::Whole),
+            "raw-Silent" => raw(Raw::Silent),
+            "raw-Failed" => raw(Raw::Failed),
+            "raw-Panicked" => raw(Raw::Panicked),
+            verdict => *self.verdicts.entry(verdict.strip_prefix("verdict ").unwrap().into()).or_default() += times,
+        }
+    }
+}
+
+/// The most that this process has had in memory, as the system counts it.
+fn memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
+}
+
+/// The child.
+#[test]
+fn runs_a_part() {
+    let Some(part) = variable(PART) else { return };
+    let numbers: Vec<u64> = part.split(' ').map(|number| number.parse().unwrap()).collect();
+    let (harm, from, trials) = (Harm::ALL[numbers[0] as usize], numbers[1], numbers[2]);
+    let (samples, other, root) = (sample::samples(), sample::stranger(), tempfile::tempdir().unwrap());
+    let mut row = Row::default();
+    for n in from..from + trials {
+        let mut draw = Draw(seed().unwrap_or(1) * 1_000_003 + n);
+        trial(harm, &mut draw, &samples, &other, root.path(), &mut row);
+    }
+    row.memory = memory_bytes();
+    row.tell();
+}
+
+/// Runs a part in a process of its own, and adds what it tells.
+fn run_part((harm, from, trials): (usize, u64, u64)) -> (Harm, Vec<String>) {
+    let program = std::env::current_exe().unwrap();
+    let child = Command::new(program)
+        .args(["--exact", "runs_a_part", "--nocapture", "--test-threads=1"])
+        .env(PART, format!("{harm} {from} {trials}"))
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+    assert!(child.status.success(), "{}, trials from {from}: {out}{err}", Harm::ALL[harm].name());
+    (Harm::ALL[harm], out.lines().map(str::to_owned).collect())
 }
 
 fn trial(harm: Harm, draw: &mut Draw, samples: &[Sample], other: &Sample, root: &Path, row: &mut Row) {
@@ -183,16 +261,16 @@ fn trial(harm: Harm, draw: &mut Draw, samples: &[Sample], other: &Sample, root: 
 #[test]
 fn no_damage_is_silent() {
     let trials = tier().of(8, 50, 1_000);
-    let (samples, other) = (sample::samples(), sample::stranger());
-    let rows = at_once(Harm::ALL.to_vec(), |harm| {
-        let (mut row, root) = (Row::default(), tempfile::tempdir().unwrap());
-        for n in 0..trials {
-            let mut draw = Draw(seed().unwrap_or(1) * 1_000_003 + n);
-            trial(harm, &mut draw, &samples, &other, root.path(), &mut row);
-        }
-        (harm, row)
-    });
-    let rows: BTreeMap<Harm, Row> = rows.into_iter().collect();
+    let begins = (0..trials).step_by(TRIALS_A_PROCESS as usize);
+    let of_harm = |harm| begins.clone().map(move |from| (harm, from, TRIALS_A_PROCESS.min(trials - from)));
+    let mut rows = BTreeMap::<Harm, Row>::new();
+    for (harm, told) in at_once((0..Harm::ALL.len()).flat_map(of_harm).collect(), run_part) {
+        told.iter().for_each(|line| rows.entry(harm).or_default().hear(line));
+    }
+    for (harm, row) in &rows {
+        assert_eq!(row.endings.values().sum::<u64>(), trials, "{}", harm.name());
+        assert!(row.memory < MEMORY_BYTES_MAX, "{} took {} bytes", harm.name(), row.memory);
+    }
     let mut table = format!(
         "\n{trials} trials each          |          with the wrapper           |        raw sled\n{:24} | intact recovered verdict silent | whole silent Err panic | verdicts\n",
         "damage"
@@ -218,7 +296,8 @@ fn no_damage_is_silent() {
         )
         .unwrap();
     }
-    println!("{table}");
+    let memory = rows.values().map(|row| row.memory).max().unwrap_or(0) >> 20;
+    println!("{table}\nat most {memory} MiB a process of {TRIALS_A_PROCESS} trials");
     // Damage that sled does not hide would prove nothing.
     assert!(raw_silent > trials, "raw sled hid only {raw_silent} losses");
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use natgw::machine::event::kept::Kept;
 use natgw::machine::event::{Event, Record, codec, control};
 use natgw::machine::state::{DIGEST_VERSION, State};
 use natgw_journal::{Head, Journal, JournalId};
@@ -318,7 +319,7 @@ fn a_pruned_journal_is_folded_from_its_snapshot_and_every_snapshot_is_compared()
         snapshot(&journal, &story.records[..late], |stream| {
             // What the digest does not say: nobody would notice but by comparing everything.
             let frame = stream.iter_mut().find_map(|record| match &mut record.event {
-                Event::FrameKept(body) => Some(body),
+                Event::Kept(Kept::Frame(body)) => Some(body),
                 _ => None,
             });
             frame.unwrap().term_seen += u64::from(forged);

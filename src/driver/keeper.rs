@@ -121,7 +121,7 @@ impl Keeper {
     fn kept(&mut self, journal: &Journal, failed: Option<String>) -> Kept {
         let view = journal.view();
         // Those that do not lead to the head stand for nothing, and have no time either.
-        let snapshots: Vec<_> = view.snapshots().iter().copied().collect();
+        let snapshots = view.snapshots().to_vec();
         self.walls.retain(|through, _| snapshots.iter().any(|snapshot| snapshot.through.seq == *through));
         let mut failed = failed;
         let mut known = Vec::with_capacity(snapshots.len());

@@ -214,26 +214,9 @@ events! {
     /// Ports of a table whose earlier owners nobody remembers have rested.
     85 v 1 TableRested(timer::TableRested),
 
-    /// In a snapshot: counters and conditions of the whole.
-    100 v 1 FrameKept(kept::FrameKept),
-    /// In a snapshot: an EIP.
-    101 v 1 EipKept(kept::EipKept),
-    /// In a snapshot: a forward table.
-    102 v 1 TableKept(kept::TableKept),
-    /// In a snapshot: a pod.
-    103 v 1 PodKept(kept::PodKept),
-    /// In a snapshot: an allocation.
-    104 v 1 AllocationKept(kept::AllocationKept),
-    /// In a snapshot: items of an allocation.
-    105 v 1 ItemsKept(kept::ItemsKept),
-    /// In a snapshot: an entry that is bound to no item.
-    106 v 1 StrayKept(kept::StrayKept),
-    /// In a snapshot: ports that rest.
-    107 v 1 RestsKept(kept::RestsKept),
-    /// In a snapshot: a claim that belongs to no allocation.
-    108 v 1 ClaimKept(kept::ClaimKept),
-    /// In a snapshot: something to bring about.
-    109 v 1 IntentKept(kept::IntentKept),
-    /// In a snapshot: something about which a decision may be due.
-    110 v 1 WorkKept(kept::WorkKept),
+    /// In a snapshot: something as it stands.
+    100 v 1 Kept(kept::Kept),
 }
+
+#[cfg(test)]
+mod tests;

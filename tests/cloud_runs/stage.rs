@@ -73,7 +73,13 @@ impl Stage {
         Self::made(gateways, Behaviour::default(), Faults::none(), 1, Some((volume, policy)))
     }
 
-    fn made(gateways: u8, behaviour: Behaviour, faults: Faults, seed: u64) -> Self {
+    fn made(
+        gateways: u8,
+        behaviour: Behaviour,
+        faults: Faults,
+        seed: u64,
+        volume: Option<(Box<dyn Volume>, Policy)>,
+    ) -> Self {
         let now = Rc::new(Cell::new(0));
         let world = World::new(gateways, 3);
         let zones: Vec<(String, String)> =

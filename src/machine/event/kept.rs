@@ -1,4 +1,4 @@
-//! Frozen bodies of kinds 100-119: a state as it stands, object by object.
+//! Frozen body of kind 100: a state as it stands, object by object.
 //!
 //! They occur in snapshots only, never in a history. A snapshot is `SnapshotBegun`, these — with the ordinary events that
 //! say all there is of pools, settings, gateways, routes, addresses, foreign entries and claims — and `SnapshotEnded`.
@@ -15,7 +15,34 @@ pub type OwnerKept = (String, String, String, String);
 /// Phase, reason, allocation and content of a note.
 pub type NoteKept = (u8, u8, (u64, u64), u64);
 
-/// Kind 100, version 1.
+/// Kind 100, version 1. Whatever is new is a new variant after the last: their order is frozen, too.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub enum Kept {
+    /// Counters and conditions of the whole.
+    Frame(FrameKept),
+    /// An EIP.
+    Eip(EipKept),
+    /// A forward table.
+    Table(TableKept),
+    /// A pod.
+    Pod(Box<PodKept>),
+    /// An allocation.
+    Allocation(Box<AllocationKept>),
+    /// Items of an allocation.
+    Items(ItemsKept),
+    /// An entry that is bound to no item.
+    Stray(StrayKept),
+    /// Ports that rest.
+    Rests(RestsKept),
+    /// A claim that belongs to no allocation.
+    Claim(ClaimKept),
+    /// Something to bring about.
+    Intent(IntentKept),
+    /// Something about which a decision may be due.
+    Work(WorkKept),
+}
+
+/// Frozen with kind 100, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct FrameKept {
     /// The highest term seen anywhere.
@@ -34,7 +61,7 @@ pub struct FrameKept {
     pub generations_decided: u64,
 }
 
-/// Kind 101, version 1.
+/// Frozen with kind 100, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct EipKept {
     /// The EIP.
@@ -45,7 +72,7 @@ pub struct EipKept {
     pub suspect: Option<(String, u64, bool)>,
 }
 
-/// Kind 102, version 1.
+/// Frozen with kind 100, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct TableKept {
     /// The table.
@@ -70,7 +97,7 @@ pub struct TableKept {
     pub watch_until_ms: u64,
 }
 
-/// What a pod asks. Frozen with kind 103, version 1.
+/// What a pod asks. Frozen with kind 100, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub enum DemandKept {
     /// Nothing.
@@ -83,7 +110,7 @@ pub enum DemandKept {
     Refused(u8, String),
 }
 
-/// How a pod stands. Frozen with kind 103, version 1.
+/// How a pod stands. Frozen with kind 100, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub enum StandingKept {
     /// Nothing has been decided.
@@ -96,7 +123,7 @@ pub enum StandingKept {
     Allocated((u64, u64)),
 }
 
-/// Kind 103, version 1.
+/// Frozen with kind 100, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct PodKept {
     /// Namespace.
@@ -139,7 +166,7 @@ pub struct PodKept {
     pub undecided: bool,
 }
 
-/// Kind 104, version 1.
+/// Frozen with kind 100, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct AllocationKept {
     /// The allocation.
@@ -208,7 +235,7 @@ pub struct AllocationKept {
     pub among: (bool, bool, bool, bool),
 }
 
-/// What is known of an entry. Frozen with kind 105, version 1.
+/// What is known of an entry. Frozen with kind 100, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub enum EntryKept {
     /// Not created.
@@ -226,7 +253,7 @@ pub enum EntryKept {
     Gone,
 }
 
-/// One mapped port. Frozen with kind 105, version 1.
+/// One mapped port. Frozen with kind 100, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct ItemKept {
     /// The pod's port.
@@ -249,7 +276,7 @@ pub struct ItemKept {
     pub entry: EntryKept,
 }
 
-/// Kind 105, version 1.
+/// Frozen with kind 100, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct ItemsKept {
     /// The allocation.
@@ -258,7 +285,7 @@ pub struct ItemsKept {
     pub items: Vec<ItemKept>,
 }
 
-/// Kind 106, version 1: beside the entry's `EntrySeen`, which comes before it.
+/// Frozen with kind 100, version 1: beside the entry's `EntrySeen`, which comes before it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct StrayKept {
     /// The table.
@@ -277,14 +304,14 @@ pub struct StrayKept {
     pub remnant: bool,
 }
 
-/// Kind 107, version 1.
+/// Frozen with kind 100, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct RestsKept {
     /// EIP, IANA protocol number, port, and the machine time until which it rests.
     pub rests: Vec<(Ipv4Addr, u8, u16, u64)>,
 }
 
-/// Kind 108, version 1: beside the claim's `ClaimSeen`, which comes before it.
+/// Frozen with kind 100, version 1: beside the claim's `ClaimSeen`, which comes before it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct ClaimKept {
     /// Namespace.
@@ -297,7 +324,7 @@ pub struct ClaimKept {
     pub ghost: bool,
 }
 
-/// What is to be brought about. Frozen with kind 109, version 1.
+/// What is to be brought about. Frozen with kind 100, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub enum WantedKept {
     /// Find the interface of that address of that pod.
@@ -324,7 +351,7 @@ pub enum WantedKept {
     MarkPod(String, NoteKept),
 }
 
-/// Kind 109, version 1.
+/// Frozen with kind 100, version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct IntentKept {
     /// The event on which it rests.
@@ -333,7 +360,7 @@ pub struct IntentKept {
     pub wanted: WantedKept,
 }
 
-/// Kind 110, version 1: something about which a decision may be due.
+/// Frozen with kind 100, version 1: something about which a decision may be due.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 pub enum WorkKept {
     /// A claim, by namespace and name.

@@ -87,19 +87,9 @@ fn words_of(event: &Event) -> String {
         Event::ProbeDue(body) => outcome::probe_due(body),
         Event::RetentionEnded(body) => outcome::retention_ended(body),
         Event::TableRested(body) => outcome::table_rested(body),
-        Event::FrameKept(body) => kept::frame_kept(body),
-        Event::EipKept(body) => kept::eip_kept(body),
-        Event::TableKept(body) => kept::table_kept(body),
-        Event::PodKept(body) => kept::pod_kept(body),
-        Event::AllocationKept(body) => kept::allocation_kept(body),
-        Event::ItemsKept(body) => kept::items_kept(body),
-        Event::StrayKept(body) => kept::stray_kept(body),
-        Event::RestsKept(body) => kept::rests_kept(body),
-        Event::ClaimKept(body) => kept::claim_kept(body),
-        Event::IntentKept(body) => kept::intent_kept(body),
-        Event::WorkKept(body) => kept::work_kept(body),
+        Event::Kept(body) => kept::kept(body),
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,9 +1,12 @@
 //! The one way in: a record is legal here or history has been tampered with.
 
 use crate::machine::demand::ReleaseReason;
-use crate::machine::event::{Event, Record, control, timer};
+use crate::machine::event::{Event, Record, timer};
 use crate::machine::identity::{PodUid, TableId, protocol_of};
 use crate::machine::state::{Claim, Entry, Phase, Published, State, Subject, Timer};
+
+/// Why a history does not take what a snapshot holds.
+const OF_A_SNAPSHOT: &str = "it belongs to a snapshot";
 
 /// A record that the machine could not have produced here. The history is not ours or not whole: stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,20 +61,8 @@ impl State {
             Event::ClusterRead(_) => self.cluster_read(),
             Event::TableOpened(body) => self.table_opened(&body.table.as_str().into()),
             Event::DigestTaken(body) if body.version != super::DIGEST_VERSION => {}
-            Event::DigestTaken(control::DigestTaken { digest, .. })
-            | Event::SnapshotEnded(control::SnapshotEnded { digest, .. }) => self.compare(digest)?,
-            Event::SnapshotBegun(_) => {}
-            Event::FrameKept(_)
-            | Event::EipKept(_)
-            | Event::TableKept(_)
-            | Event::PodKept(_)
-            | Event::AllocationKept(_)
-            | Event::ItemsKept(_)
-            | Event::StrayKept(_)
-            | Event::RestsKept(_)
-            | Event::ClaimKept(_)
-            | Event::IntentKept(_)
-            | Event::WorkKept(_) => return Err("it belongs to a snapshot"),
+            Event::DigestTaken(body) => self.compare(&body.digest)?,
+            Event::SnapshotBegun(_) | Event::SnapshotEnded(_) | Event::Kept(_) => return Err(OF_A_SNAPSHOT),
 
             Event::PodSeen(body) => self.pod_seen(body),
             Event::PodGone(body) => self.pod_gone(&body.uid.as_str().into()),

@@ -5,8 +5,8 @@
 
 use crate::machine::demand::{Demand, Note};
 use crate::machine::event::kept::{
-    AllocationKept, ClaimKept, DemandKept, EipKept, EntryKept, FrameKept, IntentKept, ItemKept, ItemsKept, NoteKept,
-    OwnerKept, PodKept, RestsKept, StandingKept, StrayKept, TableKept, WantedKept, WorkKept,
+    AllocationKept, ClaimKept, DemandKept, EipKept, EntryKept, FrameKept, IntentKept, ItemKept, ItemsKept, Kept,
+    NoteKept, OwnerKept, PodKept, RestsKept, StandingKept, StrayKept, TableKept, WantedKept, WorkKept,
 };
 use crate::machine::event::{Event, Record, control, seen};
 use crate::machine::identity::{AllocationId, EntryId, GatewayId, PodKey, PodUid, TableId};
@@ -43,12 +43,12 @@ impl State {
             .chain(self.rests_kept())
             .chain(self.claims.scan().flat_map(|(key, claim)| claim_kept(key, claim)))
             .chain(self.intents_kept())
-            .chain(self.worklist.iter().map(|subject| Event::WorkKept(work_kept(subject))))
+            .chain(self.worklist.iter().map(|subject| Event::Kept(Kept::Work(work_kept(subject)))))
             .chain(std::iter::once(Event::SnapshotEnded(ended)))
     }
 
     fn frame_kept(&self) -> Event {
-        Event::FrameKept(FrameKept {
+        Event::Kept(Kept::Frame(FrameKept {
             term_seen: self.term_seen,
             cluster_read: self.cluster_read,
             rebuilding: self.rebuilding,
@@ -56,7 +56,7 @@ impl State {
             short: self.short,
             allocations_decided: self.allocations_decided,
             generations_decided: self.generations_decided,
-        })
+        }))
     }
 
     /// Pools and the settings that commit them, then the pools that wait for theirs.
@@ -77,7 +77,7 @@ impl State {
         let eips = eips.into_iter().map(|eip| {
             let gateway = self.gateway_by_eip.peek(&eip).map(|gateway| gateway.as_str().to_owned());
             let suspect = self.suspects.peek(&eip).map(|s| (s.gateway.as_str().to_owned(), s.since_ms, s.lost));
-            Event::EipKept(EipKept { eip, gateway, suspect })
+            Event::Kept(Kept::Eip(EipKept { eip, gateway, suspect }))
         });
         let routes = self.routes.scan().map(|(vswitch, gateways)| {
             let gateways = gateways.iter().map(|gateway| gateway.as_str().to_owned()).collect();
@@ -97,7 +97,7 @@ impl State {
 
     fn pod_kept(&self, uid: &PodUid, pod: &Pod) -> Event {
         let due = pod.grace_ends_ms.map(|due| (due, Timer::Grace(uid.clone())));
-        Event::PodKept(PodKept {
+        Event::Kept(Kept::Pod(Box::new(PodKept {
             namespace: pod.key.namespace.as_ref().to_owned(),
             name: pod.key.name.as_ref().to_owned(),
             uid: uid.as_str().to_owned(),
@@ -117,7 +117,7 @@ impl State {
             noted_unsure: pod.noted_unsure,
             marking: self.marking.contains(uid),
             undecided: self.undecided.contains(uid),
-        })
+        })))
     }
 
     fn allocation_kept(&self, id: AllocationId, allocation: &Allocation) -> impl Iterator<Item = Event> {
@@ -177,9 +177,9 @@ impl State {
         let items = a.items.chunks(ITEMS_AT_ONCE).map(move |items| {
             let awaits = |item: &Item| awaited.is_some_and(|awaited| awaited.contains(&(id, item.generation)));
             let items = items.iter().map(|item| item_kept(item, awaits(item))).collect();
-            Event::ItemsKept(ItemsKept { allocation: id.into(), items })
+            Event::Kept(Kept::Items(ItemsKept { allocation: id.into(), items }))
         });
-        std::iter::once(Event::AllocationKept(kept)).chain(items)
+        std::iter::once(Event::Kept(Kept::Allocation(Box::new(kept)))).chain(items)
     }
 
     fn strays(&self) -> impl Iterator<Item = (&TableId, &EntryId, &Stray)> {
@@ -202,7 +202,7 @@ impl State {
                 deleted_ms: stray.deleted_ms,
                 remnant: self.remnants.contains(&(table.clone(), entry.clone())),
             };
-            [Event::EntrySeen(stray.observation(table, entry)), Event::StrayKept(kept)]
+            [Event::EntrySeen(stray.observation(table, entry)), Event::Kept(Kept::Stray(kept))]
         })
     }
 
@@ -212,7 +212,7 @@ impl State {
         });
         std::iter::from_fn(move || {
             let rests: Vec<_> = rests.by_ref().take(RESTS_AT_ONCE).collect();
-            (!rests.is_empty()).then_some(Event::RestsKept(RestsKept { rests }))
+            (!rests.is_empty()).then_some(Event::Kept(Kept::Rests(RestsKept { rests })))
         })
     }
 
@@ -226,7 +226,7 @@ impl State {
         let claims = self.claims.scan().flat_map(|(_, claim)| &claim.held).map(|intent| (None, intent));
         pods.chain(allocations).chain(tables).chain(strays).chain(claims).map(|(of, intent)| {
             let rests_on = self.agenda.rests_on(intent).unwrap_or(self.seq);
-            Event::IntentKept(IntentKept { rests_on, wanted: wanted_kept(intent, of) })
+            Event::Kept(Kept::Intent(IntentKept { rests_on, wanted: wanted_kept(intent, of) }))
         })
     }
 }
@@ -273,7 +273,7 @@ fn gateway_kept(id: &GatewayId, gateway: &Gateway) -> Event {
 }
 
 fn table_kept(id: &TableId, table: &Table) -> Event {
-    Event::TableKept(TableKept {
+    Event::Kept(Kept::Table(TableKept {
         table: id.as_str().to_owned(),
         gateway: table.gateway.as_ref().map(|gateway| gateway.as_str().to_owned()),
         open: table.open,
@@ -284,7 +284,7 @@ fn table_kept(id: &TableId, table: &Table) -> Event {
         rested: table.rested,
         rests_ms: table.rests_ms,
         watch_until_ms: table.watch_until_ms,
-    })
+    }))
 }
 
 fn demand_kept(demand: &Demand) -> DemandKept {
@@ -358,7 +358,7 @@ fn claim_kept(key: &PodKey, strange: &StrangeClaim) -> [Event; 2] {
         ..seen::ClaimSeen::default()
     };
     let kept = ClaimKept { namespace, name, since: strange.since, ghost: strange.ghost };
-    [Event::ClaimSeen(observed), Event::ClaimKept(kept)]
+    [Event::ClaimSeen(observed), Event::Kept(Kept::Claim(kept))]
 }
 
 fn owner_kept(owner: &Controller) -> OwnerKept {

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use crate::machine::event::{Event, control, decided, kept, outcome, seen, timer};
+use crate::machine::event::kept::Kept;
+use crate::machine::event::{Event, control, decided, outcome, seen, timer};
 use crate::machine::identity::{
     AllocationId, EntryId, Generation, Mark, PodKey, PodUid, Protocol, TableId, protocol_of,
 };
@@ -119,17 +120,7 @@ pub fn subjects(event: &Event) -> Subjects {
         Event::ProbeDue(body) => body.name_to(&mut all),
         Event::RetentionEnded(body) => body.name_to(&mut all),
         Event::TableRested(body) => body.name_to(&mut all),
-        Event::FrameKept(body) => body.name_to(&mut all),
-        Event::EipKept(body) => body.name_to(&mut all),
-        Event::TableKept(body) => body.name_to(&mut all),
-        Event::PodKept(body) => body.name_to(&mut all),
-        Event::AllocationKept(body) => body.name_to(&mut all),
-        Event::ItemsKept(body) => body.name_to(&mut all),
-        Event::StrayKept(body) => body.name_to(&mut all),
-        Event::RestsKept(body) => body.name_to(&mut all),
-        Event::ClaimKept(body) => body.name_to(&mut all),
-        Event::IntentKept(body) => body.name_to(&mut all),
-        Event::WorkKept(body) => body.name_to(&mut all),
+        Event::Kept(body) => body.name_to(&mut all),
     }
     all
 }
@@ -197,17 +188,27 @@ names! {
     timer::RetentionEnded: |body, all| all.allocation(body.allocation);
     timer::TableRested: |body, all| all.table(&body.table);
     seen::RoomSeen: |_body, _all| ();
-    kept::FrameKept: |_body, _all| ();
-    kept::EipKept: |_body, _all| ();
-    kept::TableKept: |body, all| all.table(&body.table);
-    kept::PodKept: |body, all| { all.pod(&body.uid); all.name(&body.namespace, &body.name) };
-    kept::AllocationKept: |body, all| { all.pod(&body.pod); all.name(&body.namespace, &body.name); all.allocation(body.allocation) };
-    kept::ItemsKept: |body, all| all.allocation(body.allocation);
-    kept::StrayKept: |body, all| all.entry(&body.table, &body.entry);
-    kept::RestsKept: |_body, _all| ();
-    kept::ClaimKept: |body, all| all.name(&body.namespace, &body.name);
-    kept::IntentKept: |_body, _all| ();
-    kept::WorkKept: |_body, _all| ();
+}
+
+impl Names for Kept {
+    fn name_to(&self, all: &mut Subjects) {
+        match self {
+            Self::Frame(_) | Self::Eip(_) | Self::Rests(_) | Self::Intent(_) | Self::Work(_) => {}
+            Self::Table(body) => all.table(&body.table),
+            Self::Pod(body) => {
+                all.pod(&body.uid);
+                all.name(&body.namespace, &body.name);
+            }
+            Self::Allocation(body) => {
+                all.pod(&body.pod);
+                all.name(&body.namespace, &body.name);
+                all.allocation(body.allocation);
+            }
+            Self::Items(body) => all.allocation(body.allocation),
+            Self::Stray(body) => all.entry(&body.table, &body.entry),
+            Self::Claim(body) => all.name(&body.namespace, &body.name),
+        }
+    }
 }
 
 impl Names for seen::PodSeen {
