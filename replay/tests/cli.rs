@@ -139,7 +139,7 @@ fn bytes_that_are_no_record_are_found_and_the_rest_is_still_told() {
     let story = Story::whole();
     let mut journal = story.write_open(scratch.path(), 1, 4);
     let head = journal.append(&[vec![0xff; 40]]).unwrap();
-    let last = natgw::machine::event::codec::encode(&story.records[0]).unwrap();
+    let last = codec::encode(&story.records[0]).unwrap();
     journal.append(&[last]).unwrap();
     journal.close().unwrap();
     story::copy_tree(scratch.path(), dir.path());
@@ -208,7 +208,7 @@ fn elsewhere(story: &Story, plain: &Path, export: &Path) {
         natgw_journal::Opened::Fresh(journal) => journal,
         other => panic!("{other:?}"),
     };
-    let entries = story.records.iter().map(|record| natgw::machine::event::codec::encode(record).unwrap());
+    let entries = story.records.iter().map(|record| codec::encode(record).unwrap());
     journal.append(&entries.collect::<Vec<_>>()).unwrap();
 }
 
@@ -260,7 +260,7 @@ fn a_pruned_beginning_without_a_state_is_said_and_nothing_is_folded() {
         let mut writer = view.begin_snapshot().unwrap();
         writer.push(b"the state".to_vec()).unwrap();
         writer.finish([0; 32]).unwrap();
-        let again = natgw::machine::event::codec::encode(&story.records[0]).unwrap();
+        let again = codec::encode(&story.records[0]).unwrap();
         journal.append(&[again]).unwrap();
     }
     while journal.prune_step(2).unwrap() {}
