@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::machine::demand::bounded;
 use crate::machine::identity::{AllocationId, GatewayId, PodKey, TableId, VSwitchId};
 use crate::ports::cloud::{ADDRESSES_MAX, Chain, Cloud, CloudError, ErrorClass, ListedRouteTable, Page};
-use crate::ports::cluster::{Cluster, ClusterError, ClusterErrorClass, Mapping, PodMark, Publication};
+use crate::ports::cluster::{ClaimFound, Cluster, ClusterError, ClusterErrorClass, Mapping, PodMark, Publication};
 use crate::ports::effect::{Effect, Ended, ListError, ListRequest, Listing, Refusal, Why};
 
 /// Pages of one listing: 1,000 pages of 50 are far above any quota, so more means that paging does not end.
@@ -116,24 +116,30 @@ async fn release_claim(
     if found.allocation != Some(allocation) && uid != Some(found.uid.as_str()) {
         return Ok(Ended::Done);
     }
-    end_claim(cluster, key, &found.uid).await
+    end_claim(cluster, key, found).await
 }
 
 async fn drop_claim(cluster: &impl Cluster, key: &PodKey, uid: &str) -> Result<Ended, ClusterError> {
     match cluster.read_claim(key).await? {
-        Some(found) if found.uid == uid => end_claim(cluster, key, uid).await,
+        Some(found) if found.uid == uid => end_claim(cluster, key, found).await,
         Some(_) | None => Ok(Ended::Done),
     }
 }
 
-/// Deletes a PodDNAT and takes our finalizer off what is left of it.
-async fn end_claim(cluster: &impl Cluster, key: &PodKey, uid: &str) -> Result<Ended, ClusterError> {
-    match cluster.delete_claim(key, uid).await {
-        Ok(()) => {}
-        Err(error) if error.class == ClusterErrorClass::Gone => return Ok(Ended::Done),
-        Err(error) => return Err(error),
+/// Deletes a PodDNAT, if nobody has asked for that yet (where its pod is gone, the garbage collector has), and takes our
+/// finalizer off what is left of it.
+async fn end_claim(cluster: &impl Cluster, key: &PodKey, mut found: ClaimFound) -> Result<Ended, ClusterError> {
+    if !found.deleting {
+        match cluster.delete_claim(key, &found.uid).await {
+            Ok(()) => {}
+            Err(error) if error.class == ClusterErrorClass::Gone => return Ok(Ended::Done),
+            Err(error) => return Err(error),
+        }
+        match cluster.read_claim(key).await? {
+            Some(left) if left.uid == found.uid => found = left,
+            Some(_) | None => return Ok(Ended::Done),
+        }
     }
-    let Some(found) = cluster.read_claim(key).await?.filter(|found| found.uid == uid) else { return Ok(Ended::Done) };
     if !found.finalizer {
         return Ok(Ended::Done);
     }

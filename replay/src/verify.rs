@@ -220,7 +220,7 @@ impl Folding {
         }
         self.snapshots_compared = self.snapshots_compared.saturating_add(1);
         match journal.restore(snapshot) {
-            Ok(restored) if format!("{restored:?}") == format!("{:?}", self.state) => {}
+            Ok(restored) if restored.image() == self.state.image() => {}
             Ok(restored) => {
                 let (snapshot, folded) = (hex(&restored.digest()), hex(&self.state.digest()));
                 let words = format!(

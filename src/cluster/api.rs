@@ -18,10 +18,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::{Instant, timeout};
 
 use super::classes::{Answer, Verb, class_of, unanswered};
+use super::poddnat::FIELD_MANAGER;
 use crate::ports::cluster::{ClusterError, ClusterErrorClass};
-
-/// The field manager of everything that is written.
-pub const FIELD_MANAGER: &str = "natgw";
 
 /// Characters kept of the API server's words: a refusal by a schema names every field.
 const MESSAGE_CHARS_MAX: usize = 512;

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use super::api::{Content, FIELD_MANAGER, Failure};
+use super::api::{Content, Failure};
 use super::client::{KubeCluster, claim_path, claims_path, pod_path};
 use super::pod::{PodStatus, READINESS_GATE, STATUS_ANNOTATION};
-use super::poddnat::{self, API_VERSION, FINALIZER, KIND, PodDnat, encode_status};
+use super::poddnat::{self, API_VERSION, FIELD_MANAGER, FINALIZER, KIND, PodDnat, encode_status};
 use super::timestamp;
 use super::wire::{ClaimObject, PodCondition, PodObject};
 use crate::machine::event::seen::{ClaimSeen, PodSeen};

@@ -233,7 +233,7 @@ impl Controller {
         let done = |(_, pod): (&PodUid, &crate::machine::state::Pod)| match pod.standing() {
             Standing::Allocated(id) => {
                 let published = self.state.allocation(*id).is_some_and(|allocation| allocation.is_published());
-                published || self.state.waits_for_others(*id)
+                published || self.state.waits_for_others(*id) || self.state.waits_for_room(*id)
             }
             Standing::Refused(_) | Standing::Waiting { queue: Some(_), .. } => true,
             Standing::Waiting { reason, .. } => *reason == crate::machine::demand::WaitReason::OtherController,

@@ -10,6 +10,7 @@
 //! | `Ordered` | who waits stands in one queue, at its arrival | first come, first served |
 //! | `Agenda` | the agenda kept up event by event equals the one computed anew | an intent that is missed is a mapping that never comes |
 //! | `Digest` | the digest kept up event by event equals the one computed anew | replay is judged by it |
+//! | `Partial` | a table knows the allocations of which it took a part | they go before who waits for its room |
 //! | `Committed` | a table's count of entries equals what is there | whole pods wait by it |
 //! | `Restored` | a snapshot of the state gives the same state again, in everything | what stands before a snapshot is pruned |
 
@@ -69,7 +70,7 @@ pub fn restored(state: &State) -> Option<Violation> {
     }
     match restoring.finish() {
         Err(illegal) => violated(illegal.to_string()),
-        Ok(again) => difference(&format!("{state:?}"), &format!("{again:?}")).and_then(violated),
+        Ok(again) => difference(&state.image(), &again.image()).and_then(violated),
     }
 }
 
@@ -198,6 +199,12 @@ fn committed(state: &State, found: &mut Vec<Violation>) {
         *expected.entry(allocation.table.clone()).or_default() += u32::try_from(there).unwrap_or(u32::MAX);
     }
     for (id, table) in state.tables.iter() {
+        let parts = state.allocations.iter().filter(|(_, known)| known.table == *id && known.is_partial());
+        let parts: BTreeSet<AllocationId> = parts.map(|(known, _)| *known).collect();
+        if table.partial != parts {
+            let evidence = format!("{id} took a part of {:?}, it is {parts:?}", table.partial);
+            found.push(Violation { invariant: "Partial", evidence });
+        }
         let strays = table.entries.iter().filter(|(_, listed)| matches!(listed, Listed::Stray(_))).count();
         let expected = expected.get(id).copied().unwrap_or(0).saturating_add(u32::try_from(strays).unwrap_or(u32::MAX));
         if table.committed != expected {

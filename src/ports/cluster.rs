@@ -220,6 +220,7 @@ pub struct LeaseRecord {
     pub duration_ms: u64,
     /// Increases with each renewal: renewTime in microseconds. Only its changing matters.
     pub renewals: u64,
-    /// Journal id, head and hash of up to five journals, the newest first, in an annotation.
+    /// Journal id, head and hash of up to five journals, the newest first, in an annotation. A journal id of zeros stands for
+    /// that of the last lead, which has not named its journal yet.
     pub heads: Vec<([u8; 16], u64, [u8; 32])>,
 }

@@ -111,7 +111,7 @@ fn bytes_below(dir: &Path) -> u64 {
 }
 
 fn whole(state: &State) -> String {
-    format!("{state:?}")
+    state.image()
 }
 
 #[expect(clippy::disallowed_methods, reason = "how a test is told what to do")]

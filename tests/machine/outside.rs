@@ -23,10 +23,15 @@ pub struct Outside {
     gateways: BTreeMap<String, seen::GatewaySeen>,
     routes: BTreeMap<String, seen::RouteSeen>,
     there: BTreeMap<(String, String), seen::EntrySeen>,
+    /// How many entries a table takes, where that is limited.
+    pub quota: BTreeMap<TableId, usize>,
     /// When each table was listed last, and after which record: it says nothing new before something happens.
     looked: BTreeMap<TableId, (u64, u64)>,
     configuration: Vec<Event>,
 }
+
+/// The class of a refusal for want of room.
+const QUOTA: u8 = 2;
 
 /// Intents carried out between two lines of a story: more means that they do not end.
 const ROUNDS_MAX: u32 = 10_000;
@@ -44,6 +49,7 @@ impl Outside {
             gateways: BTreeMap::new(),
             routes: BTreeMap::new(),
             there: BTreeMap::new(),
+            quota: BTreeMap::new(),
             looked: BTreeMap::new(),
             configuration: Vec::new(),
         };
@@ -213,9 +219,16 @@ impl Outside {
                 self.record(Event::ClaimWritten(outcome::ClaimWritten { allocation, revision, uid }));
             }
             Intent::Bind { table, allocation, generation } => {
+                let (id, made) = ((*allocation).into(), (*generation).into());
+                let taken = self.there.keys().filter(|(other, _)| *other == *table.as_str()).count();
+                if self.quota.get(table).is_some_and(|quota| taken >= *quota) {
+                    let (class, code) = (QUOTA, "QuotaExceeded.ForwardEntry".to_owned());
+                    let refused =
+                        outcome::EntryRefused { allocation: id, generation: made, class, code, message: String::new() };
+                    return self.record(Event::EntryRefused(refused));
+                }
                 self.entries += 1;
                 let entry = format!("fwd-{}", self.entries);
-                let (id, made) = ((*allocation).into(), (*generation).into());
                 self.record(Event::EntryCreated(outcome::EntryCreated {
                     allocation: id,
                     generation: made,

@@ -198,6 +198,10 @@ impl Stage {
                 self.outside.record(Event::RoomSeen(seen::RoomSeen { free, floor, short }));
             }
             "full" => self.full(words[1]),
+            "takes" => {
+                let entries = words[2].parse().expect("a number of entries");
+                self.outside.quota.insert(words[1].into(), entries);
+            }
             "unbound" => self.unbound(&words[1..]),
             "route" => {
                 let (vswitch, gateways) = (words[1].into(), words[2..].iter().map(|id| (*id).into()).collect());

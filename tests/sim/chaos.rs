@@ -278,7 +278,9 @@ impl World {
         if self.strikes(Fault::ApiRestored)
             && let Some(backup) = &self.backup
         {
+            let before = self.running();
             self.model.borrow_mut().restore(backup);
+            self.checker.revived(self.running().difference(&before).cloned().collect());
             let shown = self.model.borrow();
             let keys =
                 shown.poddnats().map(|object| (object.metadata.namespace.as_str(), object.metadata.name.as_str()));
@@ -291,6 +293,11 @@ impl World {
                 self.watch_anew(at);
             }
         }
+    }
+
+    /// Pods that run and do not end.
+    fn running(&self) -> std::collections::BTreeSet<String> {
+        self.model.borrow().pods().filter(|pod| pod.active()).map(|pod| pod.uid.to_string()).collect()
     }
 
     fn disturb_claims(&mut self) {

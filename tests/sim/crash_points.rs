@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::faults::Fault;
 use crate::invariants::Violation;
 use crate::plan::{Plan, configuration};
-use crate::run::{converge_soon, nothing_left};
+use crate::run::{STEPS_MAX, converge_soon, nothing_left};
 use crate::workload::Wish;
 use crate::world::World;
 
@@ -132,17 +132,20 @@ pub struct Tally {
 
 /// Crashes at every `every`-th point of every workload.
 pub fn enumerate(every: u64, beside: Beside) -> Tally {
-    let jobs: Vec<(&Workload, u64)> = WORKLOADS
-        .iter()
-        .flat_map(|workload| (0..points(workload)).step_by(every.max(1) as usize).map(move |point| (workload, point)))
+    let modes = WORKLOADS.iter().flat_map(|workload| [(workload, false), (workload, true)]);
+    let every = every.max(1) as usize;
+    let jobs: Vec<(&Workload, bool, u64)> = modes
+        .flat_map(|(workload, sled)| {
+            (0..points(workload, sled)).step_by(every).map(move |point| (workload, sled, point))
+        })
         .collect();
     let (next, tally) = (AtomicU64::new(0), Mutex::new(Tally::default()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((workload, point)) = jobs.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                    let (steps, violation) = crash_at(workload, *point, beside);
+                while let Some((workload, sled, point)) = jobs.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    let (steps, violation) = crash_at(workload, *sled, *point, beside);
                     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
                     tally.points += 1;
                     tally.steps += steps;
@@ -155,8 +158,8 @@ pub fn enumerate(every: u64, beside: Beside) -> Tally {
 }
 
 /// How many points a workload has: its steps until all is done.
-fn points(workload: &Workload) -> u64 {
-    let mut world = begin(workload, Beside::Nothing);
+fn points(workload: &Workload, sled: bool) -> u64 {
+    let mut world = begin(workload, sled, Beside::Nothing);
     play(&mut world, workload, u64::MAX);
     world.steps
 }
@@ -164,8 +167,8 @@ fn points(workload: &Workload) -> u64 {
 /// Runs a workload, ends the process that leads (or the first one) at a point, and lets everything come to rest. A crash
 /// at an even point keeps what was written, at an odd one the power fails; what it had decided and not sent arrives at once or
 /// when all is done.
-pub fn crash_at(workload: &Workload, point: u64, beside: Beside) -> (u64, Option<Violation>) {
-    let mut world = begin(workload, beside);
+pub fn crash_at(workload: &Workload, sled: bool, point: u64, beside: Beside) -> (u64, Option<Violation>) {
+    let mut world = begin(workload, sled, beside);
     play(&mut world, workload, point);
     let victim = world.leader().unwrap_or(0);
     world.crash(victim, point % 2 == 1);
@@ -183,14 +186,14 @@ pub fn crash_at(workload: &Workload, point: u64, beside: Beside) -> (u64, Option
     (world.steps, world.checker.violations.first().cloned())
 }
 
-fn begin(workload: &Workload, beside: Beside) -> World {
+fn begin(workload: &Workload, sled: bool, beside: Beside) -> World {
     let calm = Plan::calm();
     let besides = match beside {
         Beside::Nothing => None,
         Beside::LostReplies => Some(Fault::ReplyLost),
         Beside::StaleReads => Some(Fault::ReadLag),
     };
-    let mut plan = Plan { replicas: workload.replicas, only: besides, ..calm };
+    let mut plan = Plan { replicas: workload.replicas, only: besides, sled: Some(sled), ..calm };
     if workload.scarce {
         plan.configuration = configuration(513);
     }
@@ -206,6 +209,9 @@ fn play(world: &mut World, workload: &Workload, until: u64) {
         }
         if wishes.peek().is_none() && world.is_quiet() {
             return;
+        }
+        if world.steps > STEPS_MAX {
+            return crate::run::endless(world);
         }
         world.step();
     }

@@ -9,11 +9,11 @@
 //! | L7 | when nothing is wanted, nothing is left |
 //! | L8 | nobody waits for room while there is room for everybody before him |
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use natgw::machine::demand::WaitReason;
 use natgw::machine::event::seen::Claim;
-use natgw::machine::identity::{EntryId, Mark};
+use natgw::machine::identity::{EntryId, Mark, PodKey, TableId};
 use natgw::machine::state::{Entry, Standing, State};
 
 use crate::invariants::{Facts, tuple};
@@ -81,10 +81,13 @@ fn tables(world: &World, facts: &Facts) -> Option<(&'static str, String)> {
     let shown = model.poddnats().flat_map(|object| &object.status.entries);
     let shown: BTreeSet<EntryId> = shown.map(|entry| entry.forward_entry_id.as_str().into()).collect();
     let foreign = |entry: &&EntryId| facts.entries.get(*entry).is_some_and(|fate| fate.foreign);
-    // Where somebody else holds one port of a pod the others are there and wait with it.
+    // Where somebody else holds one port of a pod, or the table is full, the others are there and wait with it.
     let waits = |entry: &&EntryId| {
         let allocation = facts.mark(entry).map(|mark| mark.allocation);
-        world.state().zip(allocation).is_some_and(|(state, allocation)| state.waits_for_others(allocation))
+        world
+            .state()
+            .zip(allocation)
+            .is_some_and(|(state, allocation)| state.waits_for_others(allocation) || state.waits_for_room(allocation))
     };
     let ours: BTreeSet<EntryId> = there.iter().filter(|entry| !foreign(entry) && !waits(entry)).cloned().collect();
     (ours != shown).then(|| {
@@ -109,7 +112,7 @@ fn pods(world: &World) -> Vec<(&'static str, String)> {
             .poddnats()
             .find(|object| object.metadata.name == *pod.key.name && object.metadata.namespace == *pod.key.namespace);
         match known.standing() {
-            Standing::Allocated(_) if is_mapped_by_others(world, pod.ip) => {}
+            Standing::Allocated(id) if state.waits_for_room(*id) || is_mapped_by_others(world, pod.ip) => {}
             Standing::Allocated(_) if object.is_none_or(|object| object.status.entries.is_empty()) => {
                 found.push(("L1", format!("{} has an allocation that is not shown", pod.key)));
             }
@@ -127,10 +130,19 @@ fn is_mapped_by_others(world: &World, ip: Option<std::net::Ipv4Addr>) -> bool {
     entries.any(|entry| Some(entry.spec.internal_ip) == ip && Mark::parse(&entry.spec.name).is_none())
 }
 
-/// Whether a table is probed now and then, because somebody waits for room in it.
-pub fn probes(world: &World) -> bool {
-    let full = |standing: &Standing| matches!(standing, Standing::Waiting { reason: WaitReason::TableFull, .. });
-    world.state().is_some_and(|state| state.pods().any(|(_, pod)| full(pod.standing())))
+/// Pods that wait for the entry quota of a table, with the table: it is probed now and then.
+pub fn waiting_for_quota(world: &World) -> BTreeMap<PodKey, TableId> {
+    let Some(state) = world.state() else { return BTreeMap::new() };
+    let waits = state.pods().filter_map(|(_, pod)| match pod.standing() {
+        Standing::Allocated(id) if state.waits_for_room(*id) => {
+            Some((pod.key().clone(), state.allocation(*id)?.table().clone()))
+        }
+        Standing::Waiting { reason: WaitReason::TableFull, queue: Some(table) } => {
+            Some((pod.key().clone(), table.clone()))
+        }
+        Standing::Waiting { .. } | Standing::Open | Standing::Refused(_) | Standing::Allocated(_) => None,
+    });
+    waits.collect()
 }
 
 /// Whether a reservation will end by itself: a bare pod's does, where the configuration says so and no pod of its name

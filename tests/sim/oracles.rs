@@ -10,8 +10,8 @@ use natgw::sandbox::vpc::NewEntry;
 
 use crate::faults::Fault;
 use crate::invariants::Fate;
-use crate::plan::{Plan, configuration};
-use crate::run::{converge, converge_soon};
+use crate::plan::{LOSING, Plan, configuration};
+use crate::run::{STEPS_MAX, converge, converge_soon, endless};
 use crate::workload::{GOOD_PORTS, PORTS, Wish, Wishes};
 use crate::world::World;
 
@@ -20,23 +20,10 @@ use crate::world::World;
 const OTHER_ENDS: &[Fault] =
     &[Fault::TupleTaken, Fault::EntryRenamed, Fault::ApiRestored, Fault::ClaimMalformed, Fault::Burst];
 
-/// Faults that rightly end a mapping which is made again: who decides has lost its history, somebody harmed the entry, the
-/// claim or the road to it, or the cloud refused the entry or the table for good.
+/// Faults that rightly end a mapping which is made again, beside lost history: somebody harmed the entry, the claim or the
+/// road to it, or the cloud refused the entry or the table for good.
 const MADE_AGAIN: &[Fault] = &[
-    Fault::PowerCut,
-    Fault::CrashInAppend,
     Fault::ZeroedTail,
-    Fault::BitFlip,
-    Fault::PageZeroed,
-    Fault::SyncError,
-    Fault::VolumeOld,
-    Fault::VolumeEmpty,
-    Fault::VolumeForeign,
-    Fault::AnchorLost,
-    Fault::AnchorOld,
-    Fault::LeaseEdited,
-    Fault::LeaseDeleted,
-    Fault::ClaimEdited,
     Fault::ClaimDeleted,
     Fault::FinalizerStripped,
     Fault::TokenMismatch,
@@ -170,7 +157,7 @@ impl Setting {
         plan.without.extend_from_slice(OTHER_ENDS);
         match self {
             Self::SameEnd => {}
-            Self::MadeOnce => plan.without.extend_from_slice(MADE_AGAIN),
+            Self::MadeOnce => plan.without.extend(LOSING.iter().chain(MADE_AGAIN)),
         }
         plan
     }
@@ -222,7 +209,11 @@ fn made_again(world: &World) -> Option<String> {
 fn follow(world: &mut World, wished: &[(u64, Wish)]) {
     for (at_ms, wish) in wished {
         world.not_beyond = *at_ms;
+        let until = world.steps + STEPS_MAX;
         while world.now.get() < *at_ms && world.checker.violations.is_empty() {
+            if world.steps > until {
+                return endless(world);
+            }
             world.step();
         }
         world.wish(wish.clone());

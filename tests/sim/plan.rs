@@ -31,12 +31,14 @@ pub struct Plan {
     pub only: Option<Fault>,
     /// What happens is written down in words.
     pub told: bool,
+    /// Whether volumes are sled's as measured, or the plain segments; the seed decides where it is not said.
+    pub sled: Option<bool>,
     /// Wishes are drawn until this step.
     pub wishes_until: u64,
 }
 
 /// Faults after which a replica may begin without the history of those before it.
-const LOSING: [Fault; 14] = [
+pub const LOSING: [Fault; 14] = [
     Fault::PowerCut,
     Fault::CrashInAppend,
     Fault::BitFlip,
@@ -99,6 +101,7 @@ impl Plan {
             without: if keeps_history { LOSING.to_vec() } else { vec![Fault::ClaimMalformed] },
             only: None,
             told: false,
+            sled: None,
             wishes_until: steps,
         }
     }
@@ -118,6 +121,7 @@ impl Plan {
             without: Fault::ALL.to_vec(),
             only: None,
             told: false,
+            sled: None,
             wishes_until: 0,
         }
     }

@@ -58,6 +58,8 @@ pub enum What {
     StripFinalizer(PodKey),
     MarkPod(PodMark),
     Announce,
+    /// A PodDNAT was written over: the version that was read, and the one that was there.
+    WroteOver(PodKey, String, Option<String>),
     /// The lock was written: what was asked, whether the write stood, and when it was sent.
     WroteLease(LeaseRecord, bool, u64),
 }
@@ -75,7 +77,9 @@ impl What {
             | Self::StripFinalizer(_)
             | Self::MarkPod(_)
             | Self::Announce => true,
-            Self::Listed(..) | Self::PodsListed | Self::ClaimsListed | Self::WroteLease(..) => false,
+            Self::Listed(..) | Self::PodsListed | Self::ClaimsListed | Self::WroteOver(..) | Self::WroteLease(..) => {
+                false
+            }
         }
     }
 }
@@ -143,7 +147,7 @@ impl Wire {
     async fn to_cluster<T>(
         &self,
         call: &'static str,
-        over: Option<&PodKey>,
+        over: Option<(&PodKey, &ClaimFound)>,
         writes: bool,
         act: impl Future<Output = Result<T, ClusterError>>,
     ) -> Result<T, ClusterError> {
@@ -152,7 +156,7 @@ impl Wire {
             suspend().await;
             return Err(failed(class, "the API server was not reached, or refused"));
         }
-        if let Some(key) = over
+        if let Some((key, _)) = over
             && self.strikes(Fault::WriteConflict)
         {
             let mut model = self.outside.model.borrow_mut();
@@ -161,8 +165,13 @@ impl Wire {
         }
         let unanswered = writes && self.strikes(Fault::WriteUnanswered);
         let sent_ms = self.outside.now.get();
+        let there = over.and_then(|(key, _)| self.outside.model.borrow().read_claim(key));
         let answer = act.await;
         let late = self.outside.now.get() > sent_ms + TIMEOUT_MS;
+        if let (Some((key, read)), true) = (over, answer.is_ok()) {
+            let there = there.map(|found| found.resource_version);
+            self.note(What::WroteOver(key.clone(), read.resource_version.clone(), there));
+        }
         if unanswered && call == "write_lease" && answer.is_ok() {
             self.outside.faults.borrow_mut().happened(Fault::RenewalUnanswered, 1);
         }
@@ -214,9 +223,9 @@ impl Cluster for Wire {
 
     async fn replace_claim(&self, mapping: &Mapping, found: &ClaimFound) -> Result<ClaimFound, ClusterError> {
         self.note(What::ReplaceClaim(mapping.clone()));
-        let found = self.mutant.found(&self.outside, &mapping.key, found);
-        let act = self.outside.cluster.replace_claim(mapping, &found);
-        self.to_cluster("replace_claim", Some(&mapping.key), true, act).await
+        let over = self.mutant.found(&self.outside, &mapping.key, found);
+        let act = self.outside.cluster.replace_claim(mapping, &over);
+        self.to_cluster("replace_claim", Some((&mapping.key, found)), true, act).await
     }
 
     async fn write_status(&self, publication: &Publication, found: &ClaimFound) -> Result<(), ClusterError> {
@@ -225,9 +234,9 @@ impl Cluster for Wire {
             return Ok(());
         }
         self.note(What::Publish(publication.clone()));
-        let found = self.mutant.found(&self.outside, &publication.key, found);
-        let act = self.outside.cluster.write_status(publication, &found);
-        self.to_cluster("write_status", Some(&publication.key), true, act).await
+        let over = self.mutant.found(&self.outside, &publication.key, found);
+        let act = self.outside.cluster.write_status(publication, &over);
+        self.to_cluster("write_status", Some((&publication.key, found)), true, act).await
     }
 
     async fn delete_claim(&self, key: &PodKey, uid: &str) -> Result<(), ClusterError> {
@@ -237,7 +246,8 @@ impl Cluster for Wire {
 
     async fn strip_finalizer(&self, key: &PodKey, found: &ClaimFound) -> Result<(), ClusterError> {
         self.note(What::StripFinalizer(key.clone()));
-        self.to_cluster("strip_finalizer", Some(key), true, self.outside.cluster.strip_finalizer(key, found)).await
+        let act = self.outside.cluster.strip_finalizer(key, found);
+        self.to_cluster("strip_finalizer", Some((key, found)), true, act).await
     }
 
     async fn mark_pod(&self, mark: &PodMark) -> Result<(), ClusterError> {

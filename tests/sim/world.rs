@@ -116,7 +116,7 @@ impl World {
         });
         let mut dice = Dice::new(plan.seed, "volumes");
         let replica = |_| Replica {
-            volume: Volume::new(dice.one_in(2)),
+            volume: Volume::new(plan.sled.unwrap_or(dice.one_in(2))),
             rolled_back: false,
             process: None,
             starts_ms: 0,

@@ -147,7 +147,7 @@ impl Controller {
             return;
         }
         let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        if self.state.is_awaited(table) {
+        if self.state.is_awaited(table, began.machine_ms) {
             let (table, began_seq, began_ms) = (table.as_str().to_owned(), began.seq, began.machine_ms);
             self.emit(now, Event::TableListed(seen::TableListed { table, began_seq, began_ms, entries: count }));
         }

@@ -73,6 +73,11 @@ impl State {
     /// The head of a queue gets room when there is some. It holds back all behind it.
     pub(super) fn decide_queue(&self, id: &TableId) -> Option<Event> {
         let table = self.tables.get(id).filter(|table| table.open)?;
+        for id in &table.partial {
+            if let Some(event) = self.decide_allocation(*id) {
+                return Some(event);
+            }
+        }
         let (_, uid) = table.queue.first_key_value()?;
         let pod = self.pods.get(uid)?;
         let Demand::On { wants, fixed } = &pod.demand else { return None };
@@ -152,10 +157,12 @@ impl State {
         pool::choose(eips, wants).ok_or(WaitReason::NoFreePorts)
     }
 
-    /// Whether a table takes no more entries, as far as that is known. One pod may try whether that still holds.
+    /// Whether a table takes no more entries, as far as that is known. One pod may try whether that still holds: the one
+    /// of which the table took a part, if there is one.
     pub(super) fn is_full(&self, table: &Table, entries: usize) -> bool {
         let needed = u32::try_from(entries).unwrap_or(u32::MAX);
-        table.limit.is_some_and(|limit| table.committed.saturating_add(needed) > limit) && !table.probing
+        let probes = table.probing && table.partial.is_empty();
+        table.limit.is_some_and(|limit| table.committed.saturating_add(needed) > limit) && !probes
     }
 
     pub(super) fn plan(

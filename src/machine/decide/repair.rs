@@ -1,5 +1,6 @@
 //! What becomes of the items of an allocation: refused, lost, in somebody's way, no longer or newly asked for.
 
+use crate::machine::decide::admission::is_first;
 use crate::machine::demand::{Demand, ReleaseReason, Want};
 use crate::machine::event::{Event, decided};
 use crate::machine::identity::{AllocationId, Protocol};
@@ -56,10 +57,10 @@ impl State {
         (!renewed.is_empty()).then(|| regenerate(id, allocation, reason, &allocation.place, renewed))
     }
 
-    /// A table that took only a part: its limit is learned, and pods that it did not take as a whole give way.
+    /// A table that took only a part: its limit is learned. The first pod of which it took some keeps these and its place;
+    /// later ones give way.
     fn decide_quota(&self, id: AllocationId, allocation: &Allocation, table: &Table) -> Option<Event> {
         let entries = u32::try_from(table.entries.len()).unwrap_or(u32::MAX);
-        let refused = |item: &Item| matches!(item.entry, Entry::Refused { class: RefusedClass::Quota, .. });
         let release = || {
             let reason = ReleaseReason::TableFull.number();
             Event::ReleaseDecided(decided::ReleaseDecided { allocation: id.into(), reason })
@@ -68,11 +69,26 @@ impl State {
             let table = allocation.table.as_str().to_owned();
             Event::QuotaLearned(decided::QuotaLearned { table, entries })
         };
-        if allocation.items.iter().any(refused) {
-            if table.limit != Some(entries) {
+        let refused = allocation.items.iter().filter_map(|item| match item.entry {
+            Entry::Refused { since, class: RefusedClass::Quota, .. } => Some(since),
+            Entry::Refused { .. }
+            | Entry::Planned
+            | Entry::Unknown { .. }
+            | Entry::Present { .. }
+            | Entry::Deleting { .. }
+            | Entry::Gone => None,
+        });
+        if let Some(since) = refused.max() {
+            if since > table.limit_since && table.limit != Some(entries) {
                 return Some(learned(Some(entries)));
             }
-            return Some(drop_refused(id, allocation).unwrap_or_else(release));
+            if !self.keeps_its_place(id, allocation, table) {
+                return Some(drop_refused(id, allocation).unwrap_or_else(release));
+            }
+            if table.limit.is_some_and(|limit| entries > limit) {
+                return Some(learned(None));
+            }
+            return self.try_again(id, allocation, table);
         }
         let limit = table.limit?;
         let present = |item: &Item| matches!(item.entry, Entry::Present { .. });
@@ -82,6 +98,35 @@ impl State {
         let unsent = allocation.items.iter().all(|item| item.entry == Entry::Planned && !item.touched);
         let count = u32::try_from(allocation.items.len()).unwrap_or(u32::MAX);
         (unsent && !allocation.probe && table.committed > limit && entries.saturating_add(count) > limit).then(release)
+    }
+
+    /// Whether a pod is the first of those of which a full table took a part: nobody who came earlier waits for it.
+    fn keeps_its_place(&self, id: AllocationId, allocation: &Allocation, table: &Table) -> bool {
+        let arrival =
+            |allocation: &Allocation| self.pods.get(&allocation.pod).and_then(|pod| pod.arrival).unwrap_or(u64::MAX);
+        let mine = (arrival(allocation), id);
+        let mut others = table.partial.iter().filter_map(|other| Some((arrival(self.allocations.get(other)?), *other)));
+        allocation.is_partial() && is_first(table, mine.0) && others.all(|other| other >= mine)
+    }
+
+    /// Where a full table has room again, or may be probed, what it refused is asked for again: as much as there is room
+    /// for, or one.
+    fn try_again(&self, id: AllocationId, allocation: &Allocation, table: &Table) -> Option<Event> {
+        let refused: Vec<_> = allocation
+            .items
+            .iter()
+            .filter(|item| matches!(item.entry, Entry::Refused { class: RefusedClass::Quota, .. }))
+            .collect();
+        let count = u32::try_from(refused.len()).unwrap_or(u32::MAX);
+        let taken = table.committed.saturating_sub(count);
+        let room = table.limit.map_or(count, |limit| limit.saturating_sub(taken)).max(u32::from(table.probing));
+        let renewed: Vec<_> = refused
+            .iter()
+            .take(usize::try_from(room).unwrap_or(usize::MAX))
+            .enumerate()
+            .map(|(position, item)| (item.want.internal, item.want.protocol.number(), self.next_generation(position)))
+            .collect();
+        (!renewed.is_empty()).then(|| regenerate(id, allocation, REFUSED, &allocation.place, renewed))
     }
 
     /// The pod asks for other ports than before: what stays keeps its numbers.

@@ -95,6 +95,8 @@ pub struct TableKept {
     pub rests_ms: Option<u64>,
     /// Late effects may show up until then.
     pub watch_until_ms: u64,
+    /// The event that said last how many entries it takes, or confirmed it.
+    pub limit_since: u64,
 }
 
 /// What a pod asks. Frozen with kind 100, version 1.

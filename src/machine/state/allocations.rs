@@ -250,8 +250,13 @@ impl State {
     pub(super) fn renew(&mut self, id: AllocationId, want: Want, generation: Generation) -> Result<(), &'static str> {
         let allocation = self.allocations.get_mut(&id).ok_or("the allocation is not known")?;
         let item = allocation.items.iter_mut().find(|item| item.want == want).ok_or("the item is not known")?;
-        if item.entry != Entry::Gone {
+        // What a full table refused was never there, and is tried again when there is room.
+        let refused = matches!(item.entry, Entry::Refused { class: RefusedClass::Quota, .. });
+        if item.entry != Entry::Gone && !refused {
             return Err("the item's earlier entry is not known to be gone");
+        }
+        if refused {
+            self.tables.or_default(allocation.table.clone()).probing = false;
         }
         let before = std::mem::replace(&mut item.generation, generation);
         self.by_generation.remove(&before);
@@ -333,7 +338,7 @@ impl State {
     pub(super) fn quota_learned(&mut self, id: &TableId, limit: Option<u32>) {
         let due = self.machine_ms.saturating_add(self.settings.as_ref().map_or(0, |settings| settings.resync_ms));
         let table = self.tables.or_default(id.clone());
-        table.limit = limit;
+        (table.limit, table.limit_since) = (limit, self.seq);
         table.probing = false;
         if let Some(before) = table.probe_ms.take() {
             self.timers.remove(&(before, Timer::Probe(id.clone())));

@@ -3,7 +3,7 @@
 use crate::machine::demand::ReleaseReason;
 use crate::machine::event::{Event, Record, timer};
 use crate::machine::identity::{PodUid, TableId, protocol_of};
-use crate::machine::state::{Claim, Entry, Phase, Published, State, Subject, Timer};
+use crate::machine::state::{Claim, Entry, Item, Phase, Published, RefusedClass, State, Subject, Timer};
 
 /// Why a history does not take what a snapshot holds.
 const OF_A_SNAPSHOT: &str = "it belongs to a snapshot";
@@ -254,7 +254,14 @@ impl State {
             allocation.claim = Claim::Absent;
         }
         let live = allocation.phase == Phase::Live;
-        let refused = allocation.items.iter().filter(|item| live && matches!(item.entry, Entry::Refused { .. }));
+        // What a full table refused waits for room, not for a time.
+        let again = |item: &&Item| match item.entry {
+            Entry::Refused { class, .. } => live && class != RefusedClass::Quota,
+            Entry::Planned | Entry::Unknown { .. } | Entry::Present { .. } | Entry::Deleting { .. } | Entry::Gone => {
+                false
+            }
+        };
+        let refused = allocation.items.iter().filter(again);
         for generation in refused.map(|item| item.generation).collect::<Vec<_>>() {
             self.put_entry(id, generation, Entry::Gone);
         }

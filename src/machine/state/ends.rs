@@ -53,6 +53,7 @@ impl State {
         }
         self.leave_ip(id, allocation.ip);
         self.leave_vswitch(id, &allocation.place.vswitch);
+        self.tables.or_default(allocation.table.clone()).partial.remove(&id);
         for item in &allocation.items {
             self.by_generation.remove(&item.generation);
             self.disown((allocation.eip, item.want.protocol, item.external), item.touched);

@@ -43,8 +43,34 @@ impl State {
             .chain(self.rests_kept())
             .chain(self.claims.scan().flat_map(|(key, claim)| claim_kept(key, claim)))
             .chain(self.intents_kept())
-            .chain(self.worklist.iter().map(|subject| Event::Kept(Kept::Work(work_kept(subject)))))
+            .chain(self.work_kept())
             .chain(std::iter::once(Event::SnapshotEnded(ended)))
+    }
+
+    /// What may have to be decided, without what is gone: a history that is only folded leaves the names of all that it
+    /// ever touched.
+    fn work_kept(&self) -> impl Iterator<Item = Event> {
+        let there = self.worklist.iter().filter(|subject| self.has_subject(subject));
+        there.map(|subject| Event::Kept(Kept::Work(work_kept(subject))))
+    }
+
+    fn has_subject(&self, subject: &Subject) -> bool {
+        match subject {
+            Subject::Claim(key) => self.claims.peek(key).is_some(),
+            Subject::Allocation(id) => self.allocations.peek(id).is_some(),
+            Subject::Stray(table, entry) => {
+                self.tables.peek(table).is_some_and(|table| table.entries.peek(entry).is_some())
+            }
+            Subject::Queue(table) => self.tables.peek(table).is_some(),
+            Subject::Pod(_, uid) => self.pods.peek(uid).is_some(),
+        }
+    }
+
+    /// Everything in words but what may have to be decided: the same for two states that came about in different ways, one
+    /// by deciding and one by folding.
+    #[must_use]
+    pub fn image(&self) -> String {
+        format!("{:?}", Self { worklist: std::collections::BTreeSet::new(), ..self.clone() })
     }
 
     fn frame_kept(&self) -> Event {
@@ -284,6 +310,7 @@ fn table_kept(id: &TableId, table: &Table) -> Event {
         rested: table.rested,
         rests_ms: table.rests_ms,
         watch_until_ms: table.watch_until_ms,
+        limit_since: table.limit_since,
     }))
 }
 

@@ -258,6 +258,16 @@ impl Allocation {
         self.successor.is_some()
     }
 
+    /// Whether its table took some of its entries, and refused others for want of room, before anybody was told of it.
+    pub(crate) fn is_partial(&self) -> bool {
+        let refused = |item: &Item| matches!(item.entry, Entry::Refused { class: RefusedClass::Quota, .. });
+        let present = |item: &Item| matches!(item.entry, Entry::Present { .. });
+        self.phase == Phase::Live
+            && !self.established
+            && self.items.iter().any(refused)
+            && self.items.iter().any(present)
+    }
+
     /// The event since which this item is to go; `None` while it is to stay.
     pub(crate) const fn removal(&self, item: &Item) -> Option<u64> {
         match self.phase {

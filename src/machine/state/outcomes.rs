@@ -97,6 +97,11 @@ impl State {
                 self.put_entry(id, generation, if touched || duplicate { unknown } else { Entry::Gone });
             }
             Entry::Planned | Entry::Unknown { .. } | Entry::Refused { .. } => {
+                let table = self.tables.or_default(allocation.table.clone());
+                if class == RefusedClass::Quota && table.limit == u32::try_from(table.entries.len()).ok() {
+                    // What is known of its room still holds.
+                    table.limit_since = self.seq;
+                }
                 self.put_entry(id, generation, Entry::Refused { since: self.seq, class, looked: false });
                 self.arm_retry(id);
             }

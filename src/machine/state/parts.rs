@@ -163,6 +163,10 @@ pub struct Table {
     pub(crate) committed: u32,
     /// How many entries it takes, once it has refused one.
     pub(crate) limit: Option<u32>,
+    /// The event that said so last, or confirmed it.
+    pub(crate) limit_since: u64,
+    /// Allocations of which it took only a part.
+    pub(crate) partial: BTreeSet<AllocationId>,
     /// One pod may try beyond the limit.
     pub(crate) probing: bool,
     /// Machine time of the next probe.

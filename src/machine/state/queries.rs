@@ -177,6 +177,12 @@ impl State {
         })
     }
 
+    /// Whether an allocation waits until its table, which took only a part of it, takes more.
+    #[must_use]
+    pub fn waits_for_room(&self, id: AllocationId) -> bool {
+        self.allocations.get(&id).is_some_and(Allocation::is_partial)
+    }
+
     /// The stray that sends to an address and port, in whichever table: the cloud takes no second one in the whole VPC
     /// (aliyun-api.md §2).
     pub(crate) fn stray_to(&self, ip: std::net::Ipv4Addr, protocol: Protocol, port: u16) -> Option<&Stray> {

@@ -179,6 +179,7 @@ impl State {
             rested: body.rested,
             rests_ms: body.rests_ms,
             watch_until_ms: body.watch_until_ms,
+            limit_since: body.limit_since,
             ..Table::default()
         };
         self.tables.insert(id, table);
@@ -364,6 +365,11 @@ impl State {
             self.gateway_by_eip.insert(*eip, gateway.clone());
         }
         self.worklist = worklist;
+        let partial: Vec<_> =
+            self.allocations.scan().filter(|(_, a)| a.is_partial()).map(|(id, a)| (*id, a.table.clone())).collect();
+        for (id, table) in partial {
+            self.tables.or_default(table).partial.insert(id);
+        }
         let hashes: Vec<_> = self.allocations.scan().map(|(id, a)| (*id, self.hash_of(*id, a))).collect();
         for (id, hash) in hashes {
             if let Some(allocation) = self.allocations.get_mut(&id) {

@@ -30,10 +30,13 @@ impl State {
         self.tables.get(table).map_or(0, |table| table.watch_until_ms)
     }
 
-    /// Whether a listing begun now would tell somebody something, beyond differences.
+    /// Whether a listing begun then tells somebody something, beyond differences: an entry of ours waits for it, or a stray
+    /// is still there long after its deletion was acknowledged.
     #[must_use]
-    pub fn is_awaited(&self, table: &TableId) -> bool {
-        self.tables.get(table).is_some_and(|table| !table.awaited.is_empty())
+    pub fn is_awaited(&self, table: &TableId, began_ms: u64) -> bool {
+        let Some(table) = self.tables.get(table) else { return false };
+        let overdue = |id: &EntryId| table.stray(Some(id)).is_some_and(|stray| is_overdue(stray, began_ms));
+        !table.awaited.is_empty() || table.strays_going.iter().any(overdue)
     }
 
     pub(super) fn entry_seen(&mut self, body: &seen::EntrySeen) {
@@ -235,7 +238,7 @@ impl State {
         for id in self.tables.get(&table).map(|table| table.strays_going.clone()).unwrap_or_default() {
             let listed = self.tables.get_mut(&table).and_then(|table| table.entries.get_mut(&id));
             if let Some(Listed::Stray(stray)) = listed
-                && body.began_ms >= stray.deleted_ms.saturating_add(ABSENCE_INTERVAL_MS)
+                && is_overdue(stray, body.began_ms)
             {
                 // Acknowledged, and not carried out for a long time: again.
                 stray.deleted = false;
@@ -359,6 +362,11 @@ fn plain_tuple(body: &seen::EntrySeen) -> Option<Tuple> {
         internal_port: one(body.internal_ports)?,
         protocol: protocol_of(body.protocol)?,
     })
+}
+
+/// Whether a deletion that was acknowledged should have been carried out when a listing began.
+fn is_overdue(stray: &Stray, began_ms: u64) -> bool {
+    stray.deleted && began_ms >= stray.deleted_ms.saturating_add(ABSENCE_INTERVAL_MS)
 }
 
 /// What is known of an entry that a complete listing does not show.

@@ -24,6 +24,7 @@ impl State {
         let (table_id, pod) = (allocation.table.clone(), allocation.pod.clone());
         let awaits_any = awaited.iter().any(|(_, awaits)| *awaits);
         let hashed = self.hash_of(id, allocation);
+        let partial = allocation.is_partial();
         let Some(allocation) = self.allocations.get_mut(&id) else { return };
         self.digest.replace(allocation.hashed, hashed);
         allocation.hashed = hashed;
@@ -38,6 +39,11 @@ impl State {
             self.unsettled.insert(id);
         }
         let table = self.tables.or_default(table_id.clone());
+        if partial {
+            table.partial.insert(id);
+        } else {
+            table.partial.remove(&id);
+        }
         for (generation, awaits) in awaited {
             if awaits {
                 table.awaited.insert((id, generation));
@@ -158,6 +164,9 @@ impl State {
                 let ready = allocation.is_some_and(|allocation| {
                     allocation.phase == Phase::Live && allocation.published == Published::Content(allocation.revision)
                 });
+                if allocation.is_some_and(Allocation::is_partial) {
+                    return Note { reason: WaitReason::TableFull.number(), ..Note::of(NotePhase::Waiting) };
+                }
                 let phase = match (ready, &pod.demand) {
                     (true, Demand::Kept | Demand::Refused(_)) => NotePhase::Kept,
                     (true, Demand::On { .. } | Demand::Off) => NotePhase::Ready,

@@ -1,17 +1,33 @@
-//! L8 InOrder: who waits for room in a table is served before whoever asked later.
+//! L8 InOrder: who waits for room in a table is served before whoever asked later, and nobody waits at rest while there is
+//! room for the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use natgw::machine::demand::WaitReason;
 use natgw::machine::event::{Event, Record};
+use natgw::machine::state::State;
+use natgw::sandbox::vpc::NatGateway;
 
-use super::{Happening, Invariant, Look};
+use super::{Facts, Happening, Invariant, Look};
+use crate::plan::COOLDOWN_MS;
 use crate::workload::{GOOD_PORTS, PORTS};
+use crate::world::World;
+
+/// Cool-downs and what follows from their ends are over.
+const RESTED_MS: u64 = 2 * COOLDOWN_MS;
 
 #[derive(Default)]
 struct InOrder {
     queues: BTreeMap<usize, Fold>,
+    /// When a record last freed something, of any replica.
+    freed_ms: u64,
+    /// Queues of worlds at rest that were looked at.
+    judged: u64,
 }
+
+/// Protocol and port.
+type Port = (u8, u16);
 
 /// Who waits for room, as the records of one journal say: by table, the pods with their arrival.
 #[derive(Default)]
@@ -37,6 +53,9 @@ impl Invariant for InOrder {
                     self.queues.insert(*replica, fold);
                 }
                 Happening::Handed { replica, records } => {
+                    if records.iter().any(frees) {
+                        self.freed_ms = look.world.now.get();
+                    }
                     let fold = self.queues.entry(*replica).or_default();
                     found.extend(records.iter().filter_map(|record| fold.take(record)));
                 }
@@ -44,6 +63,76 @@ impl Invariant for InOrder {
             }
         }
     }
+
+    fn rest(&mut self, world: &World, _: &Facts, found: &mut Vec<String>) {
+        let (Some(leader), Some(state)) = (world.leader(), world.state()) else { return };
+        let Some(fold) = self.queues.get(&leader) else { return };
+        if world.now.get() < self.freed_ms + RESTED_MS {
+            return;
+        }
+        let vpc = world.vpc.borrow();
+        for gateway in &vpc.world().gateways {
+            let queue = fold.waiting.get(gateway.table.as_str());
+            let Some((_, uid)) = queue.and_then(BTreeMap::first_key_value) else { continue };
+            self.judged += 1;
+            let entries = vpc.entries(&gateway.table).count();
+            let Some((needs, fits)) = fits(world, state, gateway, uid) else { continue };
+            if fits && entries + needs <= world.plan.behaviour.entry_quota as usize {
+                found.push(format!("{uid} waits in {} for {needs} ports, and there is room", gateway.table));
+            }
+        }
+    }
+
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        vec![("queues at rest", self.judged)]
+    }
+}
+
+/// Whether a record may free ports or room.
+fn frees(record: &Record) -> bool {
+    matches!(
+        record.event,
+        Event::Rebased(_)
+            | Event::TermStarted(_)
+            | Event::ClaimReleased(_)
+            | Event::FixedMoved(_)
+            | Event::ItemMoved(_)
+            | Event::ItemsChanged(_)
+            | Event::Configured(_)
+    )
+}
+
+/// How many entries a pod needs, and whether one address of its gateway has the ports for it: by what the allocations hold
+/// and the table has.
+fn fits(world: &World, state: &State, gateway: &NatGateway, uid: &str) -> Option<(usize, bool)> {
+    let model = world.model.borrow();
+    let pod = model.pods().find(|pod| pod.uid == uid)?;
+    let ports = pod.annotations.get("k8s.aliyun.com/pod-dnat-expose-port")?.as_str();
+    let both = ports == "53/udp,53/tcp";
+    let needs = ports.split(',').count();
+    let pool = world.plan.configuration.pools.iter().find(|pool| pool.gateway.as_str() == gateway.id.as_str())?;
+    let held = held(world, state);
+    let free = |address: Ipv4Addr, protocol: u8, port: u16| !held.contains(&(address, (protocol, port)));
+    let fits = gateway.eips.iter().any(|eip| {
+        let numbers =
+            (pool.first..=pool.last).filter(|port| !pool.excluded.iter().any(|(a, b)| (a..=b).contains(&port)));
+        let room = numbers.filter(|port| free(eip.address, 6, *port) && (!both || free(eip.address, 17, *port)));
+        room.count() >= if both { 1 } else { needs }
+    });
+    Some((needs, fits))
+}
+
+/// Every external port that some allocation or some entry holds.
+fn held(world: &World, state: &State) -> BTreeSet<(Ipv4Addr, Port)> {
+    let vpc = world.vpc.borrow();
+    let entries = vpc.world().gateways.iter().flat_map(|gateway| vpc.entries(&gateway.table));
+    let entries = entries.filter_map(|entry| super::tuple(&entry.spec));
+    let entries = entries.map(|five| (five.external_ip, (five.protocol.number(), five.external_port)));
+    let given = state.allocations().flat_map(|(_, allocation)| {
+        let port = |item: &natgw::machine::state::Item| (item.want().protocol.number(), item.external());
+        allocation.items().iter().map(move |item| (allocation.eip(), port(item)))
+    });
+    entries.chain(given).collect()
 }
 
 impl Fold {

@@ -22,19 +22,21 @@ mod s15;
 mod s16;
 mod s17;
 mod s18;
+mod s19;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use natgw::controller::step::Stop;
 use natgw::machine::event::{Event, Record};
-use natgw::machine::identity::{EntryId, Generation, Mark, PodKey};
+use natgw::machine::identity::{EntryId, Generation, Mark, PodKey, TableId};
 use natgw::ports::effect::Effect;
 use natgw::sandbox::vpc::{Effect as CloudEffect, LedgerLine, NewEntry, Outcome};
 
 pub use s06::tuple;
 
+use crate::faults::Fault;
 use crate::plan::TIMING;
-use crate::wire::Call;
+use crate::wire::{Call, What};
 use crate::world::World;
 
 /// A broken invariant: its number, what was found, and when.
@@ -78,9 +80,9 @@ pub trait Invariant {
     /// Looks at a world that has come to rest.
     fn rest(&mut self, _world: &World, _facts: &Facts, _found: &mut Vec<String>) {}
 
-    /// A figure for people: a name and a number.
-    fn figure(&self) -> Option<(&'static str, u64)> {
-        None
+    /// Figures for people: a name and a number each.
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
     }
 }
 
@@ -117,7 +119,8 @@ pub const TABLE: &[(&str, &str, &str, &str, Make)] = &[
     ("S15", "Order", "nothing refused is asked for again, nothing goes unseen, nothing ends early", "§5", s15::make),
     ("S16", "Watched", "what may land late is looked for every 15 s", "design.md §2.5", s16::make),
     ("S17", "Finalizer", "a claim is let go only when none of its entries is left", "design.md §5", s17::make),
-    ("S18", "ShortDisk", "while a journal's disk is short nothing new is allocated", "design.md §6", s18::make),
+    ("S18", "Compared", "a PodDNAT is written only over the version that was read", "design.md §5", s18::make),
+    ("S19", "ShortDisk", "while a journal's disk is short nothing new is allocated", "design.md §6", s19::make),
     ("L8", "InOrder", "who waits for room in a table is served before whoever asked later", "design.md §4", l08::make),
 ];
 
@@ -129,6 +132,13 @@ pub struct Checker {
     pub violations: Vec<Violation>,
     looks: u64,
 }
+
+/// After these nobody knows which terms there were, nor which journals.
+const PUT_BACK: [Fault; 3] = [Fault::LeaseEdited, Fault::LeaseDeleted, Fault::ApiRestored];
+
+/// So long may two lead with one term when the lock was put back: until the first does not get it renewed, and what it had
+/// sent has arrived.
+const TWO_LEAD_MS: u64 = 60_000;
 
 /// How often the machine's own invariants are checked, in looks: they cost the size of the state.
 const MACHINE_EVERY: u64 = 64;
@@ -151,14 +161,19 @@ impl Checker {
 
     /// Somebody edited a PodDNAT.
     pub fn edited(&mut self, key: &PodKey) {
-        self.facts.edited.insert(key.clone());
+        self.facts.edited.insert(key.clone(), None);
+    }
+
+    /// The cluster was put back to a backup: these pods are there again.
+    pub fn revived(&mut self, pods: BTreeSet<String>) {
+        self.facts.revived.extend(pods);
     }
 
     pub fn look(&mut self, world: &World, happened: &[Happening], lines: &[LedgerLine], calls: &[Call]) {
         if self.invariants.is_empty() {
             return;
         }
-        self.facts.learn(world.now.get(), happened, lines);
+        self.facts.learn(world, happened, lines, calls);
         let mut found = Vec::new();
         let look = Look { world, happened, lines, calls, facts: &self.facts };
         for (id, invariant) in &mut self.invariants {
@@ -207,7 +222,7 @@ impl Checker {
 
     /// Figures for people.
     pub fn figures(&self) -> BTreeMap<&'static str, u64> {
-        self.invariants.iter().filter_map(|(_, invariant)| invariant.figure()).collect()
+        self.invariants.iter().flat_map(|(_, invariant)| invariant.figures()).collect()
     }
 }
 
@@ -220,10 +235,16 @@ pub struct Facts {
     pub entries: BTreeMap<EntryId, Fate>,
     /// Requests whose effect was put off.
     pub deferred: BTreeSet<String>,
-    /// PodDNATs that somebody edited: what they show was not ours for a while.
-    pub edited: BTreeSet<PodKey>,
+    /// PodDNATs that somebody edited, until what they show is ours again, each with what was last published since.
+    pub edited: BTreeMap<PodKey, Option<Vec<EntryId>>>,
+    /// Pods that had gone, or ended, when the cluster was put back to a backup in which they run.
+    pub revived: BTreeSet<String>,
     /// When a leader last began without history.
     rebased_ms: Option<u64>,
+    /// When somebody last put the lock back, and how often that had happened.
+    forgotten: (Option<u64>, u64),
+    /// When each gateway's table was last not there.
+    vanished_ms: BTreeMap<TableId, u64>,
 }
 
 /// An entry from its beginning to its end.
@@ -251,7 +272,29 @@ impl Facts {
         self.rebased_ms.is_some_and(|rebased_ms| rebased_ms >= at_ms)
     }
 
-    fn learn(&mut self, now_ms: u64, happened: &[Happening], lines: &[LedgerLine]) {
+    /// Whether somebody put the lock back since then, or so shortly before that two may have led with one term.
+    pub fn forgotten_since(&self, at_ms: u64) -> bool {
+        self.forgotten.0.is_some_and(|forgotten_ms| forgotten_ms + TWO_LEAD_MS >= at_ms)
+    }
+
+    /// Whether a table was away since then.
+    pub fn vanished_since(&self, table: &TableId, at_ms: u64) -> bool {
+        self.vanished_ms.get(table).is_some_and(|vanished_ms| *vanished_ms >= at_ms)
+    }
+
+    fn learn(&mut self, world: &World, happened: &[Happening], lines: &[LedgerLine], calls: &[Call]) {
+        let now_ms = world.now.get();
+        let times: u64 = {
+            let faults = world.outside.faults.borrow();
+            PUT_BACK.iter().map(|fault| faults.counts()[*fault as usize]).sum()
+        };
+        if times > self.forgotten.1 {
+            self.forgotten = (Some(now_ms), times);
+        }
+        for gateway in &world.vpc.borrow().world().vanished {
+            self.vanished_ms.insert(gateway.table.clone(), now_ms);
+        }
+        self.learn_shown(world, calls);
         for happening in happened {
             if let Happening::Handed { records, .. } = happening
                 && records.iter().any(|record| matches!(record.event, Event::Rebased(_)))
@@ -284,6 +327,29 @@ impl Facts {
                 }
             }
         }
+    }
+
+    /// A PodDNAT that somebody edited shows what is ours again once it shows what was published since.
+    fn learn_shown(&mut self, world: &World, calls: &[Call]) {
+        if self.edited.is_empty() {
+            return;
+        }
+        for call in calls {
+            if let What::Publish(publication) = &call.what
+                && let Some(published) = self.edited.get_mut(&publication.key)
+            {
+                *published = Some(publication.mapping.iter().flat_map(|(_, entries)| entries).cloned().collect());
+            }
+        }
+        let model = world.model.borrow();
+        self.edited.retain(|key, published| {
+            let shown = model
+                .poddnats()
+                .find(|object| *object.metadata.namespace == *key.namespace && *object.metadata.name == *key.name);
+            let shown = shown.into_iter().flat_map(|object| &object.status.entries);
+            let shown: Vec<EntryId> = shown.map(|entry| entry.forward_entry_id.as_str().into()).collect();
+            published.as_ref() != Some(&shown)
+        });
     }
 
     fn happened(&mut self, at_ms: u64, effect: &CloudEffect, id: &EntryId, spec: &NewEntry, late: bool) {

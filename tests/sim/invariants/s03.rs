@@ -70,6 +70,7 @@ impl Invariant for WriteAhead {
                 | What::StripFinalizer(_)
                 | What::MarkPod(_)
                 | What::Announce
+                | What::WroteOver(..)
                 | What::WroteLease(..) => {}
             }
         }

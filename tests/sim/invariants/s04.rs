@@ -31,18 +31,20 @@ impl Invariant for NothingLost {
                     let there: Vec<_> = records.iter().map(digest).collect();
                     let told = self.acknowledged.get(replica);
                     let lost = told.is_some_and(|(_, told)| !there.starts_with(told));
-                    let heads = look.world.model.borrow().read_lease().heads;
+                    let lock = look.world.model.borrow().read_lease();
+                    let heads = &lock.heads;
                     let witness = heads.iter().find(|(id, ..)| id == journal).map_or(0, |(_, seq, _)| *seq);
                     // What cannot be detected: volume and anchor put back together, to where the lock last saw them.
                     let rolled_back = look.world.replicas[*replica].rolled_back && there.len() as u64 >= witness;
-                    if lost && rebased.is_none() && !rolled_back && !super::s07::forgotten(look) {
+                    // With the volume empty and the lock forgotten, nobody can know that there was a journal.
+                    let begins = there.is_empty() && lock.term == 0;
+                    if lost && rebased.is_none() && !rolled_back && !begins {
                         let told = told.map_or(0, |(_, told)| told.len());
                         found.push(format!("replica {replica} acknowledged {told} records, opens {}", there.len()));
                     }
-                    // With the volume empty and the lock forgotten, nobody can know that there was a journal.
                     let other = told.is_some_and(|(before, told)| before != journal && !told.is_empty());
                     let swapped = look.world.replicas[*replica].rolled_back;
-                    if other && rebased.is_none() && !swapped && !super::s07::forgotten(look) {
+                    if other && rebased.is_none() && !swapped && !begins {
                         found.push(format!("replica {replica} opens another journal and takes it for its own"));
                     }
                     self.acknowledged.insert(*replica, (*journal, there.clone()));

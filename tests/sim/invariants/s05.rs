@@ -69,6 +69,7 @@ impl Invariant for Barrier {
                 | What::StripFinalizer(_)
                 | What::MarkPod(_)
                 | What::Announce
+                | What::WroteOver(..)
                 | What::WroteLease(..) => {}
             }
         }

@@ -18,7 +18,8 @@ const SKEWED_REST_MS: u64 = COOLDOWN_MS / 10 * 9;
 
 #[derive(Default)]
 struct OneEffect {
-    requests: BTreeMap<String, CreateEntry>,
+    /// What was asked for under each name, and when first.
+    requests: BTreeMap<String, (CreateEntry, u64)>,
     /// Entries by name, that came by a request of ours and did not go by somebody else's hand.
     created: BTreeMap<String, EntryId>,
     /// Of each external tuple: when its last entry went, and whose it was.
@@ -34,9 +35,10 @@ impl Invariant for OneEffect {
         for call in look.calls {
             match &call.what {
                 What::Create(request) => {
-                    let before = self.requests.entry(request.name.clone()).or_insert_with(|| request.clone());
+                    let first = || (request.clone(), call.at_ms);
+                    let (before, at_ms) = self.requests.entry(request.name.clone()).or_insert_with(first);
                     // Where a term was forgotten and used twice, so were its generations.
-                    if before != request && !super::s07::forgotten(look) {
+                    if before != request && !look.facts.forgotten_since(*at_ms) {
                         found.push(format!("{before:?} was asked for, then {request:?}"));
                     }
                 }
@@ -51,6 +53,7 @@ impl Invariant for OneEffect {
                 | What::StripFinalizer(_)
                 | What::MarkPod(_)
                 | What::Announce
+                | What::WroteOver(..)
                 | What::WroteLease(..) => {}
             }
         }
@@ -121,7 +124,7 @@ impl OneEffect {
         let after = owner(spec);
         let skewed = look.world.outside.faults.borrow().is_on(Fault::ClockSkewed);
         let rest_ms = if skewed { SKEWED_REST_MS } else { COOLDOWN_MS };
-        if at_ms < gone_ms + rest_ms && *before != after && !super::s07::forgotten(look) {
+        if at_ms < gone_ms + rest_ms && *before != after && !look.facts.forgotten_since(*gone_ms) {
             found.push(format!("{} went from {before} at {gone_ms} to {after} at {at_ms}", outside(spec)));
         }
     }

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use natgw::machine::event::Event;
 
 use super::{Happening, Invariant, Look};
-use crate::faults::Fault;
 use crate::plan::TIMING;
 use crate::wire::What;
 
 #[derive(Default)]
 struct OneTerm {
-    terms: BTreeMap<u64, (usize, u64)>,
+    /// Whose each term is, and since when.
+    terms: BTreeMap<u64, ((usize, u64), u64)>,
     lives: BTreeMap<usize, u64>,
     /// When each life sent the last renewal that stood.
     renewed: BTreeMap<u64, u64>,
@@ -37,9 +37,9 @@ impl Invariant for OneTerm {
                     let life = self.lives.get(replica).copied().unwrap_or(0);
                     for record in records.iter().filter(|record| matches!(record.event, Event::TermStarted(_))) {
                         let who = (*replica, life);
-                        let before = self.terms.insert(record.term, who);
+                        let Some((before, at_ms)) = self.terms.insert(record.term, (who, now)) else { continue };
                         // A lock that somebody put back has forgotten which terms there were.
-                        if before.is_some_and(|before| before != who) && !forgotten(look) {
+                        if before != who && !look.facts.forgotten_since(at_ms) {
                             found.push(format!("term {} belongs to {before:?} and {who:?}", record.term));
                         }
                     }
@@ -64,12 +64,4 @@ fn may_start(look: &Look<'_>, replica: usize, sent_ms: u64) -> bool {
     let Some(process) = look.world.replicas[replica].process.as_ref() else { return true };
     let local = |at_ms| process.clock.now(at_ms).monotonic_ms;
     local(look.world.now.get()) <= local(sent_ms) + TIMING.renew_deadline_ms - TIMING.call_timeout_ms()
-}
-
-/// Whether somebody put the lock back.
-pub(super) fn forgotten(look: &Look<'_>) -> bool {
-    let faults = look.world.outside.faults.borrow();
-    [Fault::LeaseEdited, Fault::LeaseDeleted, Fault::ApiRestored]
-        .iter()
-        .any(|fault| faults.counts()[*fault as usize] > 0)
 }

@@ -8,8 +8,8 @@ use natgw::machine::state::State;
 
 use super::{Happening, Invariant, Look};
 
-/// Digest and agenda of a state.
-type Image = ([u8; 32], Vec<Intent>);
+/// Digest and agenda of a state, and its next timer.
+type Image = ([u8; 32], Vec<Intent>, Option<u64>);
 
 #[derive(Default)]
 struct Replay {
@@ -22,7 +22,8 @@ pub(super) fn make() -> Box<dyn Invariant> {
 }
 
 fn image(state: &State) -> Image {
-    (state.digest(), state.agenda().iter().map(|(intent, _)| intent.clone()).collect())
+    let agenda = state.agenda().iter().map(|(intent, _)| intent.clone());
+    (state.digest(), agenda.collect(), state.next_timer_ms())
 }
 
 impl Invariant for Replay {

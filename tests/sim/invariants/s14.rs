@@ -10,7 +10,6 @@ use natgw::machine::event::Event;
 use natgw::machine::identity::PodUid;
 
 use super::{Happening, Invariant, Look};
-use crate::faults::Fault;
 
 #[derive(Default)]
 struct Gone {
@@ -114,8 +113,8 @@ fn is_of_pod(reason: Option<ReleaseReason>) -> bool {
 }
 
 fn is_served(look: &Look<'_>, uid: &str) -> bool {
-    // In a cluster that was put back, whoever had gone may be there again.
-    if look.world.outside.faults.borrow().counts()[Fault::ApiRestored as usize] > 0 {
+    // In a cluster that was put back, whoever had gone is there again.
+    if look.facts.revived.contains(uid) {
         return false;
     }
     let model = look.world.model.borrow();

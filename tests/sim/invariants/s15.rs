@@ -8,7 +8,6 @@ use natgw::machine::identity::{AllocationId, Generation, Mark, TableId};
 use natgw::ports::effect::Effect;
 
 use super::{Happening, Invariant, Look, tuple};
-use crate::faults::Fault;
 use crate::wire::What;
 
 /// A listing may show the table as it was a minute ago: what is younger may have been missed.
@@ -140,14 +139,14 @@ impl Fold {
 
 /// An allocation ended, or its entry for a port is made anew: nothing of it is there but what came late.
 fn there(look: &Look<'_>, allocation: AllocationId, item: Option<(u16, u8)>, found: &mut Vec<String>) {
-    // With a gateway goes its table: whoever cannot see it need not wait for it.
-    let vanished = look.world.outside.faults.borrow().counts()[Fault::GatewayGone as usize] > 0;
     let now = look.world.now.get();
     for (id, fate) in &look.facts.entries {
         let of_it = Mark::parse(&fate.spec.name).is_some_and(|mark| mark.allocation == allocation);
         let there = fate.gone_ms.is_none() && !fate.foreign && !fate.by_hand && !fate.late;
         let five = tuple(&fate.spec).map(|five| (five.internal_port, five.protocol.number()));
         let of_item = item.is_none_or(|item| five == Some(item));
+        // With a gateway goes its table: whoever cannot see it need not wait for it.
+        let vanished = look.facts.vanished_since(&fate.spec.table, fate.created_ms);
         if of_it && of_item && there && !vanished && fate.created_ms + VIEW_MS < now {
             found.push(format!("{allocation} counts {item:?} as gone, and {id} is there: {fate:?}"));
         }

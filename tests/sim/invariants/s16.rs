@@ -75,7 +75,7 @@ impl Invariant for Watched {
         }
     }
 
-    fn figure(&self) -> Option<(&'static str, u64)> {
-        Some(("longest pause between listings for late effects ms", self.longest_ms))
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        vec![("longest pause between listings for late effects ms", self.longest_ms)]
     }
 }

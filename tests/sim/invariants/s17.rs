@@ -24,10 +24,6 @@ impl Invariant for Finalizer {
             let process = look.world.replicas[*replica].process.as_ref();
             let known = process.and_then(|process| process.controller.state().allocation(*allocation));
             let Some(pod) = known.map(|known| known.pod().clone()) else { continue };
-            // Two leaders of one term that somebody put back give one pod the same numbers.
-            if super::s07::forgotten(look) {
-                continue;
-            }
             let vpc = look.world.vpc.borrow();
             let mut entries = vpc.world().gateways.iter().flat_map(|gateway| vpc.entries(&gateway.table));
             let left = entries.find(|entry| {
@@ -37,7 +33,11 @@ impl Invariant for Finalizer {
                 let going = entry.status == EntryStatus::Deleting && shows_the_past(look);
                 // What came late, or was changed by somebody, is found by the next listing.
                 let fate = look.facts.entries.get(&entry.id);
-                ours && !going && fate.is_some_and(|fate| !fate.late && !fate.by_hand && !fate.foreign)
+                // Two leaders of one term that somebody put back give one pod the same numbers.
+                let known = |fate: &super::Fate| {
+                    !fate.late && !fate.by_hand && !fate.foreign && !look.facts.forgotten_since(fate.created_ms)
+                };
+                ours && !going && fate.is_some_and(known)
             });
             if let Some(entry) = left {
                 found.push(format!("the claim of {key} for {allocation} is let go, and there is {entry:?}"));

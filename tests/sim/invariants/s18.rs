@@ -1,57 +1,21 @@
-//! S18 ShortDisk: while a journal's disk is short nothing new is allocated.
+//! S18 Compared: a PodDNAT is written only over the version that was read: what somebody wrote meanwhile is not lost.
 
-use std::collections::BTreeSet;
+use super::{Invariant, Look};
+use crate::wire::What;
 
-use natgw::machine::event::Event;
-
-use super::{Happening, Invariant, Look};
-
-#[derive(Default)]
-struct ShortDisk {
-    /// Replicas whose records say that their disk is short.
-    short: BTreeSet<usize>,
-    /// Releases decided meanwhile.
-    released: u64,
-}
+struct Compared;
 
 pub(super) fn make() -> Box<dyn Invariant> {
-    Box::new(ShortDisk::default())
+    Box::new(Compared)
 }
 
-impl ShortDisk {
-    fn fold(&mut self, replica: usize, event: &Event) -> Option<String> {
-        match event {
-            Event::RoomSeen(room) if room.short => drop(self.short.insert(replica)),
-            Event::RoomSeen(_) | Event::Rebased(_) => drop(self.short.remove(&replica)),
-            Event::ReleaseDecided(_) => self.released += u64::from(self.short.contains(&replica)),
-            Event::Allocated(body) if self.short.contains(&replica) => {
-                return Some(format!("replica {replica} allocated {body:?} while its disk was short"));
-            }
-            _ => {}
-        }
-        None
-    }
-}
-
-impl Invariant for ShortDisk {
+impl Invariant for Compared {
     fn look(&mut self, look: &Look<'_>, found: &mut Vec<String>) {
-        for happening in look.happened {
-            match happening {
-                Happening::Opened { replica, records, .. } => {
-                    self.short.remove(replica);
-                    for record in records {
-                        drop(self.fold(*replica, &record.event));
-                    }
-                }
-                Happening::Handed { replica, records } => {
-                    found.extend(records.iter().filter_map(|record| self.fold(*replica, &record.event)));
-                }
-                Happening::Durable { .. } | Happening::Started { .. } | Happening::Stopped { .. } => {}
+        for call in look.calls {
+            let What::WroteOver(key, read, there) = &call.what else { continue };
+            if there.as_ref() != Some(read) {
+                found.push(format!("{key} was read at version {read} and written over {there:?}"));
             }
         }
-    }
-
-    fn figure(&self) -> Option<(&'static str, u64)> {
-        Some(("releases on a short disk", self.released))
     }
 }

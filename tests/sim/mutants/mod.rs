@@ -50,6 +50,7 @@ pub const ALL: &[(Mutant, &[&str])] = &[
     (Mutant::DeletingIsGone, &["S17", "S15", "S6"]),
     (Mutant::StaleList, &["S14"]),
     (Mutant::NoCompareAndSwap, &["S7"]),
+    (Mutant::Overwrite, &["S18"]),
     (Mutant::NeverWithdrawn, &["S13"]),
 ];
 

@@ -244,6 +244,7 @@ pub(in crate::machine::event) fn kept_things() -> Vec<Event> {
             rested: false,
             rests_ms: None,
             watch_until_ms: 900_000,
+            limit_since: 9,
         })),
         Event::Kept(kept::Kept::Pod(Box::new(kept::PodKept {
             namespace: namespace.clone(),
