@@ -29,8 +29,8 @@ use self::stage::{Stage, Volume};
 /// What the disk should have.
 const FLOOR_BYTES: u64 = 1 << 30;
 
-/// A day of a busy cluster in some minutes: a retention of an hour, and a snapshot each two thousand records.
-const POLICY: Policy = Policy { retention_ms: 3_600_000, records_min: 2_000 };
+/// A busy cluster in some minutes of virtual time: a retention of one minute, a snapshot each two thousand records.
+const POLICY: Policy = Policy { retention_ms: 60_000, records_min: 2_000 };
 
 /// A journal on the disk, behind its thread.
 struct OnDisk {
