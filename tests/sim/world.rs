@@ -38,6 +38,9 @@ const KEEPING: Policy = Policy { retention_ms: u64::MAX / 2, records_min: u64::M
 /// Room that a volume should have.
 const ROOM_BYTES: u64 = 64 << 20;
 
+/// What is left on one that is short: too little for a snapshot, which takes room before it gives any.
+const SHORT_BYTES: u64 = 8 << 20;
+
 /// The world.
 pub struct World {
     pub plan: Plan,
@@ -566,7 +569,7 @@ impl World {
         let short = !self.calm && now_ms < self.replicas[at].short_until;
         Kept {
             first: 1,
-            room: Some((if short { ROOM_BYTES - 1 } else { 2 * ROOM_BYTES }, ROOM_BYTES)),
+            room: Some((if short { SHORT_BYTES } else { 2 * ROOM_BYTES }, ROOM_BYTES)),
             ..Kept::default()
         }
     }
