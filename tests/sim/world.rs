@@ -567,11 +567,7 @@ impl World {
         }
         drop(faults);
         let short = !self.calm && now_ms < self.replicas[at].short_until;
-        Kept {
-            first: 1,
-            room: Some((if short { SHORT_BYTES } else { 2 * ROOM_BYTES }, ROOM_BYTES)),
-            ..Kept::default()
-        }
+        Kept { first: 1, room: Some((if short { SHORT_BYTES } else { 2 * ROOM_BYTES }, ROOM_BYTES)), ..Kept::default() }
     }
 
     fn hand_over(&mut self, at: usize, group: Vec<Record>) {

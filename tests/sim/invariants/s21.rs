@@ -27,6 +27,9 @@ impl ShortDisk {
             Event::Allocated(body) if self.short.contains(&replica) => {
                 return Some(format!("replica {replica} allocated {body:?} while its disk was short"));
             }
+            Event::ItemsChanged(body) if !body.added.is_empty() && self.short.contains(&replica) => {
+                return Some(format!("replica {replica} gave ports, {body:?}, while its disk was short"));
+            }
             _ => {}
         }
         None
