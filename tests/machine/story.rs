@@ -77,7 +77,7 @@ struct Stage {
     begun: bool,
 }
 
-fn settings() -> control::Configured {
+pub fn settings() -> control::Configured {
     control::Configured {
         cluster_uid: "c1".into(),
         pools: 0,

@@ -171,5 +171,6 @@ impl State {
         if let Some(table) = gateway.table.clone() {
             self.worklist.insert(Subject::Queue(table));
         }
+        self.worklist.extend(self.lacking.iter().copied().map(Subject::Allocation));
     }
 }
