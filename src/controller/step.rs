@@ -257,7 +257,7 @@ impl Controller {
         LeaseRecord { holder: String::new(), heads: lease::merge(&self.head_to_tell(), &lock.heads), ..lock.clone() }
     }
 
-    /// Checks every invariant of the machine.
+    /// Checks every invariant of the machine but that of its snapshots.
     #[must_use]
     pub fn check(&self) -> Vec<Violation> {
         crate::machine::check::all(&self.state)

@@ -171,10 +171,11 @@ const MUTANTS: &[Mutant] = &[
 #[test]
 fn each_invariant_catches_its_mutants() {
     assert_eq!(all(&full()), []);
+    assert_eq!(restored(&full()), None);
     for (name, mutate) in MUTANTS {
         let mut state = full();
         mutate(&mut state);
-        let found = all(&state);
+        let found: Vec<_> = all(&state).into_iter().chain(restored(&state)).collect();
         assert!(found.iter().any(|violation| violation.invariant == *name), "{name}: {found:?}");
     }
     let with_mutants: BTreeSet<&str> = MUTANTS.iter().map(|(name, _)| *name).collect();
