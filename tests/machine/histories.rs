@@ -241,7 +241,9 @@ impl Stage {
 
     fn position(&self, address: Ipv4Addr) -> Result<usize, String> {
         let all = 0..self.usable.len();
-        all.into_iter().find(|position| eip(0, *position) == address).ok_or(format!("{address} is of another zone"))
+        all.into_iter()
+            .find(|position| eip(0, *position) == address)
+            .ok_or_else(|| format!("{address} is of another zone"))
     }
 
     fn given(&self, body: &decided::Allocated) -> Result<(u64, Given), String> {
