@@ -309,7 +309,7 @@ fn eip(zone: u8, position: usize) -> Ipv4Addr {
 }
 
 fn number(pod: &str) -> Result<u64, String> {
-    pod.strip_prefix("0-").and_then(|number| number.parse().ok()).ok_or(format!("{pod} is of another zone"))
+    pod.strip_prefix("0-").and_then(|number| number.parse().ok()).ok_or_else(|| format!("{pod} is of another zone"))
 }
 
 fn equal<T: PartialEq + std::fmt::Debug>(what: &str, machine: &T, reference: &T) -> Result<(), String> {
