@@ -66,7 +66,7 @@ pub struct World<'p> {
     pub patience: Duration,
     folder: TempDir,
     // It ends with the world.
-    _cloud: Program,
+    cloud: Program,
     address: String,
 }
 
@@ -102,7 +102,7 @@ impl<'p> World<'p> {
         let mut cloud = natgw(&["cloud", "--listen", "127.0.0.1:0", "--ledger"]);
         cloud.arg(&ledger).args(["--entry-quota", &settings.entry_quota.to_string()]);
         let (cloud, address) = Program::start_listening("cloud", cloud);
-        let world = Self { plane, api, patience: settings.patience, folder, _cloud: cloud, address };
+        let world = Self { plane, api, patience: settings.patience, folder, cloud, address };
         world.configure(settings);
         world
     }
@@ -196,16 +196,37 @@ impl<'p> World<'p> {
 impl Drop for World<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            let kept = kept();
-            fs::copy(self.path("ledger"), kept.join("ledger")).ok();
+            let (kept, id) = (kept(), self.cloud.child.id());
+            fs::copy(self.path("ledger"), kept.join(format!("ledger-{id}"))).ok();
+            for entry in fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.starts_with("journal-") {
+                    copy(&entry.path(), &kept.join(format!("{name}-{id}"))).ok();
+                }
+            }
             let objects = self.api.get(PODDNATS).map_or_else(|refused| refused.to_string(), |list| format!("{list:#}"));
-            fs::write(kept.join("poddnats.json"), objects).ok();
-            eprintln!("what is left is in {}", kept.display());
+            fs::write(kept.join(format!("poddnats-{id}.json")), objects).ok();
+            eprintln!("what is left is in {}, with {id} in its name", kept.display());
         }
     }
 }
 
-/// Where a case that fails leaves what it knows: the last one counts.
+/// Copies a folder with everything below it.
+pub fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where cases that fail leave what they know.
 fn kept() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster");
     fs::create_dir_all(&folder).ok();
