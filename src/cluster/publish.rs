@@ -147,19 +147,19 @@ impl KubeCluster {
 
     async fn mark(&self, mark: &PodMark) -> Result<(), Failure> {
         let said = PodStatus::of(mark).map(|status| status.to_json());
-        let mut metadata = json!({ "uid": mark.pod.as_str(), "annotations": { STATUS_ANNOTATION: said } });
-        // A pod that nothing has shown yet is bound by its UID alone.
-        let shown = self.view.borrow().pods.version_of(mark.pod.as_str());
-        if let Some(version) = shown {
-            metadata["resourceVersion"] = version.to_string().into();
-        }
+        let (uid, annotations) = (mark.pod.as_str(), json!({ STATUS_ANNOTATION: said }));
+        let metadata = match self.view.borrow().pods.version_of(uid) {
+            Some(version) => json!({ "uid": uid, "resourceVersion": version.to_string(), "annotations": annotations }),
+            // A pod that nothing has shown yet is bound by its UID alone.
+            None => json!({ "uid": uid, "annotations": annotations }),
+        };
         let (path, annotations) = (pod_path(&mark.key), json!({ "metadata": metadata }));
         let pod: PodObject = self.api.write(Method::PATCH, &path, Content::MergePatch, &annotations).await?;
         self.view.borrow_mut().pods.note_written(pod.meta());
         let Some(ready) = mark.ready else { return Ok(()) };
         let before = pod.status.conditions.iter().find(|condition| condition.r#type == READINESS_GATE);
         let Some(condition) = condition(mark, ready, before, &self.now()) else { return Ok(()) };
-        let metadata = json!({ "uid": mark.pod.as_str(), "resourceVersion": pod.metadata.resource_version });
+        let metadata = json!({ "uid": uid, "resourceVersion": pod.metadata.resource_version });
         let status = json!({ "metadata": metadata, "status": { "conditions": [condition] } });
         let path = format!("{path}/status");
         let pod: PodObject = self.api.write(Method::PATCH, &path, Content::StrategicPatch, &status).await?;

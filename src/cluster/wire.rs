@@ -294,8 +294,9 @@ impl Watched for NamedObject {
 
 impl Watched for DefinitionObject {
     fn meta(&self) -> Meta<'_> {
-        let field = |name| self.0["metadata"][name].as_str().unwrap_or_default();
-        Meta { namespace: "", name: field("name"), uid: field("uid"), version: field("resourceVersion") }
+        let field = |path| self.0.pointer(path).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let version = field("/metadata/resourceVersion");
+        Meta { namespace: "", name: field("/metadata/name"), uid: field("/metadata/uid"), version }
     }
 }
 

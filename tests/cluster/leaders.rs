@@ -122,10 +122,9 @@ fn a_leader_that_was_stopped_does_no_harm(plane: &ControlPlane) {
     let (still, churn, before) = steady(&world, "stop");
 
     // Writes of each kind are on their way when it stops, and one that creates what is gone by the time it lands.
-    let strikes: [(fn(&Asked) -> bool, usize); 4] =
-        [(is_late, 1), (is_creation, HELD), (is_status, HELD), (is_mark, HELD)];
-    for (on, times) in strikes {
-        of_old.strike(Strike { fault: Fault::Held, on, times });
+    of_old.strike(Strike { fault: Fault::Held, on: is_late, times: 1 });
+    for on in [is_creation as fn(&Asked) -> bool, is_status, is_mark] {
+        of_old.strike(Strike { fault: Fault::Held, on, times: HELD });
     }
     churn.create("pods", &pod(LATE, "80"));
     churn.scale(DEPLOYMENTS, "game", 25);

@@ -50,11 +50,14 @@ pub struct Settings {
     pub cooldown: &'static str,
     /// How long a mapping or its end may take.
     pub patience: Duration,
+    /// How the cloud behaves otherwise than usual: `--set` of `natgw cloud`.
+    pub cloud: &'static [&'static str],
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { entry_quota: 1_000, adopt: false, lease: ["3s", "2s", "400ms"], cooldown: "1s", patience: PATIENCE }
+        let lease = ["3s", "2s", "400ms"];
+        Self { entry_quota: 1_000, adopt: false, lease, cooldown: "1s", patience: PATIENCE, cloud: &[] }
     }
 }
 
@@ -101,6 +104,9 @@ impl<'p> World<'p> {
         let ledger = folder.path().join("ledger");
         let mut cloud = natgw(&["cloud", "--listen", "127.0.0.1:0", "--ledger"]);
         cloud.arg(&ledger).args(["--entry-quota", &settings.entry_quota.to_string()]);
+        for switch in settings.cloud {
+            cloud.args(["--set", switch]);
+        }
         let (cloud, address) = Program::start_listening("cloud", cloud);
         let world = Self { plane, api, patience: settings.patience, folder, cloud, address };
         world.configure(settings);
