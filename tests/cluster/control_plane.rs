@@ -170,7 +170,10 @@ impl ControlPlane {
             "current-context": "test",
         });
         let path = self.path(&format!("{name}.kubeconfig"));
-        fs::write(&path, text.to_string()).unwrap();
+        // Somebody may be reading what was there before: it is whole at every moment.
+        let mut whole = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
+        whole.write_all(text.to_string().as_bytes()).unwrap();
+        whole.persist(&path).unwrap();
         path
     }
 
