@@ -60,8 +60,8 @@ fn main() -> ExitCode {
     }
     let test = std::env::args().any(|argument| argument == "--test");
     let (pods, rounds, kills) = if test { (PODS.1, ROUNDS.1, KILLS.1) } else { (PODS.0, ROUNDS.0, KILLS.0) };
-    let plane = match Programs::get() {
-        Ok(programs) => ControlPlane::start(programs),
+    let programs = match Programs::get() {
+        Ok(programs) => programs,
         Err(Missing::NoGo(why)) if std::env::var("CI").is_err() => {
             eprintln!("!! NOTHING IS MEASURED AGAINST A REAL KUBERNETES\n{why}");
             return ExitCode::SUCCESS;
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let figures = [cluster(&plane, pods, rounds), failover(&plane, kills)];
+    let figures = [cluster(&programs, pods, rounds), failover(&ControlPlane::start(programs), kills)];
     for figure in figures.into_iter().flatten() {
         println!("{figure}");
     }
@@ -108,11 +108,13 @@ const WRITES_MAX: f64 = 4.0;
 /// The share of the bare client's rate that is to be reached.
 const SHARE_MIN: f64 = 0.7;
 
-fn cluster(plane: &ControlPlane, pods: usize, rounds: usize) -> Vec<String> {
+fn cluster(programs: &Programs, pods: usize, rounds: usize) -> Vec<String> {
     let (mut ours, mut bare, mut calls, mut memory) = (Vec::new(), Vec::new(), Calls::default(), 0);
     for round in 0..rounds {
-        let world = World::new(plane, &settings());
-        let namespace = world.namespace(&format!("bench-cluster-{round}"));
+        // None has to carry what was left of the one before.
+        let plane = ControlPlane::start(programs.clone());
+        let world = World::new(&plane, &settings());
+        let namespace = world.namespace("bench-cluster");
         namespace.create(DEPLOYMENTS, &workloads::deployment("game", u64::try_from(pods).unwrap(), "80"));
         await_ready(&namespace, pods);
         let before = Calls::so_far(&world, &namespace);
@@ -134,7 +136,7 @@ fn cluster(plane: &ControlPlane, pods: usize, rounds: usize) -> Vec<String> {
         calls = Calls::so_far(&world, &namespace).since(&before);
         memory = leader.memory_kib();
         leader.kill();
-        bare.push(bare_writes(plane, &namespace, &namespace.poddnats()));
+        bare.push(bare_writes(&plane, &namespace, &namespace.poddnats()));
         println!(
             "round {round}: {:.2} s, {:.2} s by a bare client",
             ours[round].as_secs_f64(),

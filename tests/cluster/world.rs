@@ -547,9 +547,11 @@ fn empty_namespaces(api: &Api) {
         })
         .collect();
     let force = json!({ "propagationPolicy": "Background", "gracePeriodSeconds": 0 });
-    eventually("end of workloads and pods", PATIENCE, || {
-        // What is being created while its owner goes comes once more.
-        paths.iter().for_each(|path| drop(api.delete(path, &force).unwrap()));
+    eventually("end of workloads and pods", CRASH_PATIENCE, || {
+        // What is being created while its owner goes comes once more. Thousands take longer than an answer may.
+        for path in &paths {
+            api.delete(path, &force).map_err(|refused| format!("{path}: {refused}"))?;
+        }
         let left: usize = paths.iter().map(|path| api.list(path).len()).sum();
         is(left == 0, left)
     });
