@@ -28,6 +28,8 @@ const NODES: &str = "/api/v1/nodes";
 const CLAIM: &str = "/apis/alibabacloud.com/v1beta1/namespaces/default/poddnats/a";
 const CLAIMS_OF: &str = "/apis/alibabacloud.com/v1beta1/namespaces/default/poddnats";
 const POD: &str = "/api/v1/namespaces/default/pods/a";
+const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const CRD: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/poddnats.alibabacloud.com";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
 
 /// Far beyond what anything here takes.
@@ -194,6 +196,7 @@ fn word(change: &Change) -> String {
     match change {
         Change::Pod(pod) => format!("pod {}", pod.name),
         Change::PodGone(gone) => format!("no pod {}", gone.uid),
+        Change::Claim(claim) if claim.lacks > 0 => format!("claim {} that lacks {}", claim.name, claim.lacks),
         Change::Claim(claim) => format!("claim {} at {}", claim.name, claim.resource_version),
         Change::ClaimGone(gone) => format!("no claim {}", gone.name),
     }
@@ -365,6 +368,50 @@ async fn pods_of_a_namespace_that_begins_to_go_are_shown_again() {
         }
     };
     tokio::time::timeout(PATIENCE, seen).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_definition_that_keeps_more_shows_poddnats_again_for_what_they_lack() {
+    let rich = natgw::cluster::crd::definition();
+    let mut poor = rich.clone();
+    for version in poor["spec"]["versions"].as_array_mut().unwrap() {
+        let status =
+            version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"].as_object_mut().unwrap();
+        assert!(status.remove("conditions").is_some() && status.remove("externalAddress").is_some());
+    }
+    let mut mapped = claim("a", "3");
+    mapped["metadata"]["annotations"]["k8s.aliyun.com/pod-dnat-claim"] = json!(
+        r#"{"allocation":"1.1","term":1,"podUID":"u","fixed":false,"gateway":"g","table":"t","items":[{"external":512,"internal":80,"protocol":"tcp","generation":"1.2","portBreak":false}],"releasing":[]}"#
+    );
+    mapped["status"] = json!({ "entries": [{ "externalPort": "512" }] });
+    let server = empty();
+    let applied = Arc::new(Notify::new());
+    server.list(PODS, "5", &[]).list(CLAIMS, "5", &[mapped.clone()]).list(CLAIMS, "8", &[mapped]);
+    server.say("GET", CRD, Say::Json(200, poor.clone())).list(CRDS, "5", &[poor]);
+    server.say("WATCH", CRDS, Say::Later(Arc::clone(&applied), vec![event("MODIFIED", rich)]));
+    let cluster = server.cluster(None).await;
+    cluster.examine().await.unwrap();
+    let mut watch = cluster.watch();
+    assert_eq!(changes(&mut watch, 1).await, ["claim a at 3"], "nothing is missed that would be pruned");
+    applied.notify_one();
+    assert_eq!(changes(&mut watch, 1).await, ["claim a that lacks 1"]);
+    assert!(server.asked("WATCH", CRDS)[0].0.contains("fieldSelector=metadata.name%3Dpoddnats.alibabacloud.com"));
+}
+
+#[tokio::test]
+async fn a_mark_is_written_over_what_was_shown_of_its_pod() {
+    let server = empty();
+    server.list(PODS, "5", &[pod("a", "3")]).list(CLAIMS, "5", &[]);
+    let cluster = server.cluster(None).await;
+    let mut watch = cluster.watch();
+    assert_eq!(changes(&mut watch, 1).await, ["pod a"]);
+    server.say("PATCH", POD, Say::Json(200, pod("a", "7")));
+    cluster.mark_pod(&mark()).await.unwrap();
+    server.say("PATCH", POD, Say::Json(409, status(409, "Conflict", "a")));
+    assert_eq!(cluster.mark_pod(&mark()).await.unwrap_err().class, ClusterErrorClass::Conflict);
+    let over: Vec<_> =
+        server.asked("PATCH", POD).iter().map(|(_, body)| body["metadata"]["resourceVersion"].clone()).collect();
+    assert_eq!(over, ["3", "7"], "what was shown, and then what the first was answered with");
 }
 
 #[tokio::test]

@@ -87,8 +87,8 @@ pub const CLUSTER: &[Access] = &[
         group: "apiextensions.k8s.io",
         resource: "customresourcedefinitions",
         name: Some("poddnats.alibabacloud.com"),
-        verbs: &["get"],
-        purpose: "finds out what the served CRD would prune",
+        verbs: &["get", "list", "watch"],
+        purpose: "finds out what the served CRD would prune, at start and whenever it changes",
     },
 ];
 

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::api::{Api, ConnectError, Failure, Fence, Timeouts};
-use super::crd::{self, Examined, NotServed};
+use super::crd::{self, NotServed};
 use super::list::{Listed, Resource, list};
 use super::pod::{PodStatus, STATUS_ANNOTATION};
 use super::poddnat::{PodDnat, claim_of};
@@ -74,8 +74,6 @@ pub struct KubeCluster {
     pub(super) lock: RefCell<Option<super::lease::LeaseObject>>,
     /// PodDNATs as they were read or written last, in order of name.
     recent: RefCell<BTreeMap<PodKey, PodDnat>>,
-    /// What the served definition does with what is written.
-    pub(super) definition: RefCell<Examined>,
 }
 
 impl KubeCluster {
@@ -94,7 +92,6 @@ impl KubeCluster {
             lease: (format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"), lease_name),
             lock: RefCell::default(),
             recent: RefCell::default(),
-            definition: RefCell::new(Examined { status_subresource: true, ..Examined::default() }),
         })
     }
 
@@ -135,11 +132,7 @@ impl KubeCluster {
             }
             Err(failure) => return Err(failure.of("read_crd").into()),
         };
-        let examined = crd::examine(&served.ok_or(NotServed)?)?;
-        if *self.definition.borrow() != examined {
-            say(&examined);
-            self.definition.replace(examined);
-        }
+        self.view.borrow_mut().define(crd::examine(&served.ok_or(NotServed)?)?);
         Ok(())
     }
 
@@ -190,7 +183,8 @@ impl KubeCluster {
         }
         let claims: Vec<_> = claims.into_iter().flatten().collect();
         note(&mut self.view.borrow_mut().claims, version, claims.iter().map(|claim| (claim.meta(), true)));
-        Ok(claims.into_iter().map(|claim| claim_of(&PodDnat::from(claim))).collect())
+        let kept = self.view.borrow().definition.kept();
+        Ok(claims.into_iter().map(|claim| claim_of(&PodDnat::from(claim), kept)).collect())
     }
 
     /// Reads a PodDNAT, for it may be written next.
@@ -289,19 +283,6 @@ pub(super) fn found<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure>
 /// A lock that nobody has written yet.
 pub(super) fn no_lock() -> LeaseRecord {
     LeaseRecord::default()
-}
-
-fn say(examined: &Examined) {
-    let advice = "apply the output of `natgw crd`";
-    for field in &examined.pruned {
-        tracing::warn!("the served CRD prunes {field}: PodDNATs are published without; {advice}");
-    }
-    for field in &examined.refused {
-        tracing::warn!("the served CRD has {field} with another type, so PodDNATs may be refused; {advice}");
-    }
-    if examined.pruned.is_empty() && examined.refused.is_empty() {
-        tracing::info!("the served CRD takes everything that is published");
-    }
 }
 
 fn note<'a>(shown: &mut Shown, version: Option<u64>, objects: impl Iterator<Item = (Meta<'a>, bool)>) {

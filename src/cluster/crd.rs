@@ -16,7 +16,7 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
-use super::poddnat::{KIND, READY, Spec, Status};
+use super::poddnat::{KIND, Kept, READY, Spec, Status};
 
 /// The API group.
 pub const GROUP: &str = "alibabacloud.com";
@@ -66,6 +66,16 @@ impl Examined {
                 || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || rest.starts_with("[]"))
         };
         !self.pruned.iter().chain(&self.refused).any(around)
+    }
+
+    /// What of ours it keeps.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        Kept {
+            conditions: self.keeps("status.conditions"),
+            external_address: self.keeps("status.externalAddress"),
+            port_protocol: self.keeps("spec.portMapping[].protocol"),
+        }
     }
 }
 

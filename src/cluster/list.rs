@@ -23,6 +23,9 @@ const RESTARTS_MAX: u32 = 3;
 /// Label selector of virtual nodes, on which ECI pods run.
 const VIRTUAL_NODES: &str = "labelSelector=type%3Dvirtual-kubelet";
 
+/// Field selector of the one definition that is looked at.
+const DEFINITION: &str = "fieldSelector=metadata.name%3Dpoddnats.alibabacloud.com";
+
 /// Something that is listed and watched.
 #[derive(Clone, Debug)]
 pub(super) struct Resource {
@@ -42,6 +45,11 @@ impl Resource {
 
     pub(super) fn claims() -> Self {
         Self { path: format!("{}/poddnats", super::client::CLAIMS), selector: None }
+    }
+
+    pub(super) fn definition() -> Self {
+        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions".to_owned();
+        Self { path, selector: Some(DEFINITION) }
     }
 
     pub(super) fn namespaces() -> Self {

@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::claim::{CLAIM_BYTES_MAX, ClaimAnnotation, ClaimError, ClaimItem, ReleasingItem};
-use crate::machine::event::seen::{ClaimSeen, MANAGER_ANOTHER, MANAGER_NATGW, MANAGER_NOT_TOLD};
+use crate::machine::event::seen::{
+    ClaimSeen, LACKS_SPEC, LACKS_STATUS, MANAGER_ANOTHER, MANAGER_NATGW, MANAGER_NOT_TOLD,
+};
 use crate::machine::identity::{AllocationId, EntryId, Protocol};
 use crate::machine::state::Controller;
 use crate::ports::cluster::{ClaimFound, MappedPort, Mapping, Publication};
@@ -326,11 +328,30 @@ pub fn external_address(mapping: &Mapping) -> String {
     format!("{}:{}", mapping.eip, ports.join(","))
 }
 
-/// What the machine keeps of a PodDNAT. EIP, address and place are the spec's: the annotation does not repeat them.
+/// What of ours beside the documented fields the served definition keeps: the rest is not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// `status.conditions`.
+    pub conditions: bool,
+    /// `status.externalAddress`.
+    pub external_address: bool,
+    /// `spec.portMapping[].protocol`.
+    pub port_protocol: bool,
+}
+
+impl Kept {
+    /// Everything, as in the definition of [`super::crd`].
+    pub const ALL: Self = Self { conditions: true, external_address: true, port_protocol: true };
+}
+
+/// What the machine keeps of a PodDNAT. EIP, address and place are the spec's: the annotation does not repeat them. What the
+/// object lacks is told only as far as it could be there.
 #[must_use]
-pub fn claim_of(object: &PodDnat) -> ClaimSeen {
+pub fn claim_of(object: &PodDnat, kept: Kept) -> ClaimSeen {
     let PodDnat { metadata, spec, status, .. } = object;
-    let claim = annotation_of(object).map(|annotation| Box::new(annotation.claim(spec)));
+    let annotation = annotation_of(object);
+    let lacks = annotation.as_ref().map_or(0, |annotation| lacks(object, &annotation.items, kept));
+    let claim = annotation.map(|annotation| Box::new(annotation.claim(spec)));
     let annotated = claim.is_some();
     ClaimSeen {
         namespace: metadata.namespace.clone(),
@@ -344,7 +365,22 @@ pub fn claim_of(object: &PodDnat) -> ClaimSeen {
         owner: controller_of(metadata),
         manager: manager_of(metadata),
         shown: if annotated { None } else { shown::of(object) },
+        lacks,
     }
+}
+
+/// What an object of ours does not show though the served definition keeps it, as one that was written under a definition
+/// that did not: a sum of the numbers of [`ClaimSeen::lacks`].
+fn lacks(object: &PodDnat, items: &[ClaimItem], kept: Kept) -> u8 {
+    let PodDnat { spec, status, .. } = object;
+    let ready = status.conditions.iter().any(|condition| condition.r#type == READY);
+    let short = (kept.conditions && !ready) || (kept.external_address && status.external_address.is_none());
+    let unnamed = |(port, item): (&PortMapping, &ClaimItem)| {
+        port.protocol.is_none() && item.protocol.to_string() != spec.protocol
+    };
+    let status = if short && !status.entries.is_empty() { LACKS_STATUS } else { 0 };
+    let spec = if kept.port_protocol && spec.port_mapping.iter().zip(items).any(unnamed) { LACKS_SPEC } else { 0 };
+    status | spec
 }
 
 /// Who wrote the object, as numbers of [`ClaimSeen`]: we as soon as one of the writers is natgw.

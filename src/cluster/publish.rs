@@ -1,7 +1,8 @@
 //! The cluster port over a real API server: writing.
 //!
-//! Every write is over what was read (resourceVersion) or bound to a UID, carries natgw's field manager, and leaves out
-//! what would change nothing. Fields of others stay as they are found.
+//! Every write is over what was read or shown (resourceVersion), carries natgw's field manager, and leaves out what would
+//! change nothing: one that is late, of an earlier leader's, changes nothing that was written since. Fields of others stay
+//! as they are found.
 
 use http::Method;
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use super::client::{KubeCluster, claim_path, claims_path, pod_path};
 use super::pod::{PodStatus, READINESS_GATE, STATUS_ANNOTATION};
 use super::poddnat::{self, API_VERSION, FIELD_MANAGER, FINALIZER, KIND, PodDnat, encode_status};
 use super::timestamp;
-use super::wire::{ClaimObject, PodCondition, PodObject};
+use super::wire::{ClaimObject, PodCondition, PodObject, Watched as _};
 use crate::machine::event::seen::{ClaimSeen, PodSeen};
 use crate::machine::identity::PodKey;
 use crate::ports::cluster::{ClaimFound, Cluster, ClusterError, ClusterErrorClass, Mapping, PodMark, Publication};
@@ -103,7 +104,7 @@ impl KubeCluster {
             return Ok(());
         }
         let mut path = claim_path(key);
-        if self.definition.borrow().status_subresource {
+        if self.view.borrow().definition.status_subresource {
             path.push_str("/status");
         }
         let written = self.put(&path, object).await?;
@@ -125,14 +126,14 @@ impl KubeCluster {
 
     /// Leaves out what of ours the served definition does not take. What the original documents is never left out.
     fn fit(&self, object: &mut PodDnat) {
-        let definition = self.definition.borrow();
-        if !definition.keeps("status.conditions") {
+        let kept = self.view.borrow().definition.kept();
+        if !kept.conditions {
             object.status.conditions.clear();
         }
-        if !definition.keeps("status.externalAddress") {
+        if !kept.external_address {
             object.status.external_address = None;
         }
-        if !definition.keeps("spec.portMapping[].protocol") {
+        if !kept.port_protocol {
             object.spec.port_mapping.iter_mut().for_each(|port| port.protocol = None);
         }
     }
@@ -146,16 +147,24 @@ impl KubeCluster {
 
     async fn mark(&self, mark: &PodMark) -> Result<(), Failure> {
         let said = PodStatus::of(mark).map(|status| status.to_json());
-        let annotations =
-            json!({ "metadata": { "uid": mark.pod.as_str(), "annotations": { STATUS_ANNOTATION: said } } });
-        let path = pod_path(&mark.key);
+        let (uid, annotations) = (mark.pod.as_str(), json!({ STATUS_ANNOTATION: said }));
+        let metadata = match self.view.borrow().pods.version_of(uid) {
+            Some(version) => json!({ "uid": uid, "resourceVersion": version.to_string(), "annotations": annotations }),
+            // A pod that nothing has shown yet is bound by its UID alone.
+            None => json!({ "uid": uid, "annotations": annotations }),
+        };
+        let (path, annotations) = (pod_path(&mark.key), json!({ "metadata": metadata }));
         let pod: PodObject = self.api.write(Method::PATCH, &path, Content::MergePatch, &annotations).await?;
+        self.view.borrow_mut().pods.note_written(pod.meta());
         let Some(ready) = mark.ready else { return Ok(()) };
         let before = pod.status.conditions.iter().find(|condition| condition.r#type == READINESS_GATE);
         let Some(condition) = condition(mark, ready, before, &self.now()) else { return Ok(()) };
-        let status = json!({ "metadata": { "uid": mark.pod.as_str() }, "status": { "conditions": [condition] } });
+        let metadata = json!({ "uid": uid, "resourceVersion": pod.metadata.resource_version });
+        let status = json!({ "metadata": metadata, "status": { "conditions": [condition] } });
         let path = format!("{path}/status");
-        self.api.write::<IgnoredAny>(Method::PATCH, &path, Content::StrategicPatch, &status).await.map(drop)
+        let pod: PodObject = self.api.write(Method::PATCH, &path, Content::StrategicPatch, &status).await?;
+        self.view.borrow_mut().pods.note_written(pod.meta());
+        Ok(())
     }
 
     /// Records an Event. Equal ones have one name and are counted.

@@ -9,18 +9,49 @@
 
 use std::collections::BTreeMap;
 
+use super::crd::Examined;
 use super::wire::{Meta, Places};
 use crate::machine::identity::PodKey;
 
 /// All that is known, of both kinds, and of their places.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct View {
     pub(super) pods: Shown,
     pub(super) claims: Shown,
     pub(super) places: Places,
+    /// What the served definition does with what is written.
+    pub(super) definition: Examined,
     /// A consistent list was of an older version than one before it: the cluster was set back to a backup, and what is
     /// known of versions is worth nothing.
     pub(super) set_back: bool,
+}
+
+impl View {
+    /// The served definition was examined. What is new is said. Whether it keeps what the one before did not.
+    pub(super) fn define(&mut self, examined: Examined) -> bool {
+        if self.definition == examined {
+            return false;
+        }
+        say(&examined);
+        let (before, now) = (self.definition.kept(), examined.kept());
+        self.definition = examined;
+        (now.conditions && !before.conditions)
+            || (now.external_address && !before.external_address)
+            || (now.port_protocol && !before.port_protocol)
+    }
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self {
+            pods: Shown::default(),
+            claims: Shown::default(),
+            places: Places::default(),
+            // What is not known to be otherwise is as it should be.
+            definition: Examined { status_subresource: true, ..Examined::default() },
+            set_back: false,
+        }
+    }
 }
 
 /// The objects of one kind.
@@ -141,6 +172,11 @@ impl Shown {
         }
     }
 
+    /// The newest version that was shown of an object.
+    pub(super) fn version_of(&self, uid: &str) -> Option<u64> {
+        self.objects.get(uid).map(|known| known.version)
+    }
+
     /// Whether something newer than that has been shown of an object.
     pub(super) fn knows_newer(&self, meta: Meta<'_>) -> bool {
         let known = self.objects.get(meta.uid).map(|known| known.version);
@@ -150,6 +186,19 @@ impl Shown {
     fn remember(&mut self, meta: Meta<'_>, version: u64) {
         let known = Known { key: meta.key(), version, seen_in: self.lists, missed: false };
         self.objects.insert(meta.uid.into(), known);
+    }
+}
+
+fn say(examined: &Examined) {
+    let advice = "apply the output of `natgw crd`";
+    for field in &examined.pruned {
+        tracing::warn!("the served CRD prunes {field}: PodDNATs are published without; {advice}");
+    }
+    for field in &examined.refused {
+        tracing::warn!("the served CRD has {field} with another type, so PodDNATs may be refused; {advice}");
+    }
+    if examined.pruned.is_empty() && examined.refused.is_empty() {
+        tracing::info!("the served CRD takes everything that is published");
     }
 }
 

@@ -3,6 +3,8 @@
 //! * Each kind is followed by a stream of its own that never ends (`follow`).
 //! * What a list does not show any more has gone; a pod or PodDNAT is told to be gone only by that or by the watch itself.
 //! * News older than what was shown by a list or by the answer to a write are dropped (`view`).
+//! * When the served definition of the PodDNAT keeps what the one before did not, all PodDNATs are listed again, for what
+//!   they lack now counts.
 //! * When a Namespace begins to go, its pods that concern us are shown again, once.
 //!
 //! Everything happens within [`ClusterWatch::wait`]; what is dropped there goes on where it was at the next call.
@@ -20,10 +22,11 @@ use tokio::time::sleep;
 
 use self::follow::{Told, follow};
 use super::api::Api;
+use super::crd;
 use super::list::{Listed, Resource, list};
 use super::poddnat::{PodDnat, claim_of};
 use super::view::View;
-use super::wire::{ClaimObject, NamedObject, PodObject, Watched as _};
+use super::wire::{ClaimObject, DefinitionObject, NamedObject, PodObject, Watched as _};
 use crate::machine::event::seen::{ClaimGone, ClaimSeen, PodGone, PodSeen};
 
 /// One change, as the controller takes it.
@@ -61,6 +64,7 @@ pub struct ClusterWatch {
     claims: LocalBoxStream<'static, Told<ClaimObject>>,
     namespaces: LocalBoxStream<'static, Told<NamedObject>>,
     nodes: LocalBoxStream<'static, Told<NamedObject>>,
+    definition: LocalBoxStream<'static, Told<DefinitionObject>>,
     reshown: FuturesUnordered<LocalBoxFuture<'static, Vec<PodObject>>>,
     changes: VecDeque<Change>,
 }
@@ -72,6 +76,7 @@ impl ClusterWatch {
             claims: follow(api.clone(), Resource::claims()),
             namespaces: follow(api.clone(), Resource::namespaces()),
             nodes: follow(api.clone(), Resource::virtual_nodes()),
+            definition: follow(api.clone(), Resource::definition()),
             reshown: FuturesUnordered::new(),
             changes: VecDeque::new(),
             api,
@@ -108,6 +113,7 @@ impl ClusterWatch {
         tokio::select! {
             Some(told) = self.namespaces.next() => self.namespaces_told(told),
             Some(told) = self.nodes.next() => self.nodes_told(told),
+            Some(told) = self.definition.next() => self.definition_told(&told),
             Some(told) = self.claims.next() => self.claims_told(told),
             Some(told) = self.pods.next() => self.pods_told(told),
             Some(pods) = self.reshown.next() => pods.iter().for_each(|pod| self.pod(pod)),
@@ -177,8 +183,30 @@ impl ClusterWatch {
     }
 
     fn claim(&mut self, claim: ClaimObject) {
-        if self.view.borrow_mut().claims.show(claim.meta(), true) {
-            self.changes.push_back(Change::Claim(Box::new(claim_of(&PodDnat::from(claim)))));
+        let mut view = self.view.borrow_mut();
+        if view.claims.show(claim.meta(), true) {
+            let kept = view.definition.kept();
+            self.changes.push_back(Change::Claim(Box::new(claim_of(&PodDnat::from(claim), kept))));
+        }
+    }
+
+    fn definition_told(&mut self, told: &Told<DefinitionObject>) {
+        match told {
+            Told::Page { items, .. } => items.iter().for_each(|definition| self.defined(definition)),
+            Told::Changed(definition) => self.defined(definition),
+            // Its PodDNATs go with it, one by one.
+            Told::Gone(_) | Told::Listed(_) | Told::Through(_) => {}
+        }
+    }
+
+    fn defined(&mut self, definition: &DefinitionObject) {
+        match crd::examine(&definition.0) {
+            Ok(examined) => {
+                if self.view.borrow_mut().define(examined) {
+                    self.claims = follow(self.api.clone(), Resource::claims());
+                }
+            }
+            Err(error) => tracing::warn!("{error}"),
         }
     }
 

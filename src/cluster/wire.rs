@@ -79,6 +79,11 @@ pub(super) struct NamedObject {
     pub(super) metadata: ObjectMetadata,
 }
 
+/// The definition of the PodDNAT, as it is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct DefinitionObject(pub(super) serde_json::Value);
+
 /// A PodDNAT, whoever wrote it. What of spec and status is not as documented is as if it were absent: then the claim does
 /// not count, and its object is still seen.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -287,6 +292,14 @@ impl Watched for NamedObject {
     }
 }
 
+impl Watched for DefinitionObject {
+    fn meta(&self) -> Meta<'_> {
+        let field = |path| self.0.pointer(path).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let version = field("/metadata/resourceVersion");
+        Meta { namespace: "", name: field("/metadata/name"), uid: field("/metadata/uid"), version }
+    }
+}
+
 impl Watched for ClaimObject {
     fn meta(&self) -> Meta<'_> {
         let Metadata { namespace, name, uid, resource_version, .. } = &self.metadata;
@@ -329,7 +342,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cluster::poddnat::{CLAIM_ANNOTATION, claim_of};
+    use crate::cluster::poddnat::{CLAIM_ANNOTATION, Kept, claim_of};
 
     /// A pod as an API server gives it, much of it of no concern.
     fn running() -> Value {
@@ -442,11 +455,11 @@ mod tests {
             "spec": { "portMapping": "none", "eni": 7 },
             "status": ["?"],
         });
-        let seen = claim_of(&serde_json::from_value::<ClaimObject>(strange).unwrap().into());
+        let seen = claim_of(&serde_json::from_value::<ClaimObject>(strange).unwrap().into(), Kept::ALL);
         assert_eq!((seen.name.as_str(), seen.uid.as_str(), seen.finalizer), ("a", "u", true));
         assert_eq!((seen.claim, seen.published), (None, false));
         let published = json!({ "metadata": {}, "status": { "entries": [{ "externalIP": "1.2.3.4" }] } });
-        assert!(claim_of(&serde_json::from_value::<ClaimObject>(published).unwrap().into()).published);
+        assert!(claim_of(&serde_json::from_value::<ClaimObject>(published).unwrap().into(), Kept::ALL).published);
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub trait Cluster {
     async fn strip_finalizer(&self, key: &PodKey, found: &ClaimFound) -> Result<(), ClusterError>;
 
     /// Writes the pod annotation `k8s.aliyun.com/pod-dnat-status` (JSON) and, where the pod lists our readiness gate, the
-    /// condition. Fails with `Gone` if the pod does not exist with that UID.
+    /// condition. Fails with `Gone` if the pod does not exist with that UID, and with `Conflict` if it changed since it was
+    /// shown.
     async fn mark_pod(&self, mark: &PodMark) -> Result<(), ClusterError>;
 
     /// Records an Event on the pod. Best effort: nobody waits for it.

@@ -51,6 +51,11 @@ impl Api {
         Self { runtime, http: builder.build().unwrap(), base: base.to_owned(), token: token.to_owned() }
     }
 
+    /// The token that it comes with.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     pub fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, "", None)
     }

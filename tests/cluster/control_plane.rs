@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -169,7 +170,10 @@ impl ControlPlane {
             "current-context": "test",
         });
         let path = self.path(&format!("{name}.kubeconfig"));
-        fs::write(&path, text.to_string()).unwrap();
+        // Somebody may be reading what was there before: it is whole at every moment.
+        let mut whole = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
+        whole.write_all(text.to_string().as_bytes()).unwrap();
+        whole.persist(&path).unwrap();
         path
     }
 
@@ -422,9 +426,21 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
     conditions.iter().find(|condition| condition["type"] == kind)?["status"].as_str()
 }
 
-/// A port that nobody listens on; somebody else may take it before we do, which shows at once.
+/// Ports below those that Linux gives to whoever connects, so that none is taken while its server is away for a while.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A port that nobody listens on, and that no other of this program is told; somebody else may take it before we do, which
+/// shows at once.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static TOLD: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id().wrapping_mul(37);
+    let count = u32::from(PORTS.end - PORTS.start);
+    let next = || {
+        let told = u32::from(TOLD.fetch_add(1, Ordering::Relaxed));
+        PORTS.start + u16::try_from(first.wrapping_add(told) % count).unwrap()
+    };
+    let mut candidates = std::iter::repeat_with(next).take(usize::from(PORTS.end - PORTS.start));
+    candidates.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("one of thousands of ports is free")
 }
 
 /// Resident memory of a process.

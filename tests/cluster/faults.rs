@@ -32,6 +32,7 @@ const SLOW: Settings = Settings {
     lease: ["15s", "10s", "2s"],
     cooldown: "1s",
     patience: CRASH_PATIENCE,
+    cloud: &[],
 };
 
 fn the_api_server_is_killed_during_churn(plane: &ControlPlane) {

@@ -4,13 +4,18 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use axum::http::Method;
+use natgw::sandbox::vpc::{Effect, EffectLine};
 use rustix::process::Signal;
+use serde_json::json;
 
-use crate::api::{eventually, is};
+use crate::api::{Api, eventually, is};
 use crate::control_plane::ControlPlane;
 use crate::evidence::mutations;
-use crate::workloads::deployment;
-use crate::world::{CRASH_PATIENCE, Mapped, Namespace, PATIENCE, Replica, Settings, World};
+use crate::judge::{Effects, created_late, old_over_new, taken_away};
+use crate::proxy::{Asked, Fault, Proxy, Strike};
+use crate::workloads::{deployment, pod};
+use crate::world::{CRASH_PATIENCE, Mapped, Namespace, PATIENCE, Replica, Settings, World, copy, text};
 use crate::{Case, Needs, Tier, asked_number, tier};
 
 const fn case(name: &'static str, tier: Tier, run: fn(&ControlPlane)) -> Case {
@@ -107,26 +112,113 @@ fn await_mutations(world: &World<'_>, more: u64) {
 
 fn a_leader_that_was_stopped_does_no_harm(plane: &ControlPlane) {
     let world = World::new(plane, &Settings { patience: CRASH_PATIENCE, ..Settings::default() });
-    let (mut stopped, mut other) = two(&world);
+    let [of_old, of_new] = [Proxy::before(plane), Proxy::before(plane)];
+    let kubeconfig = |name, proxy: &Proxy| plane.kubeconfig_of(name, &proxy.server(), plane.token());
+    let mut stopped = world.replica_of("a", &kubeconfig("of-old", &of_old));
+    stopped.await_leading();
+    let mut other = world.replica_of("b", &kubeconfig("of-new", &of_new));
+    other.await_standing_by();
+    let effects = Effects::of(&world.path("ledger"));
     let (still, churn, before) = steady(&world, "stop");
+
+    // Writes of each kind are on their way when it stops, and one that creates what is gone by the time it lands.
+    of_old.strike(Strike { fault: Fault::Held, on: is_late, times: 1 });
+    for on in [is_creation as fn(&Asked) -> bool, is_status, is_mark] {
+        of_old.strike(Strike { fault: Fault::Held, on, times: HELD });
+    }
+    churn.create("pods", &pod(LATE, "80"));
     churn.scale(DEPLOYMENTS, "game", 25);
-    await_mutations(&world, 5);
+    eventually("writes on their way", PATIENCE, || is(of_old.left() == 0, of_old.left()));
     stopped.send(Signal::STOP);
     let began = Instant::now();
     other.await_leading();
     println!("takeover from a stopped leader after {:.2} s", began.elapsed().as_secs_f64());
+    let taken_over = Instant::now();
+    churn.await_mapped(&world, 26);
+    // The new term writes every object anew, and ends one.
+    churn.delete("pods", LATE, &json!({ "gracePeriodSeconds": 0 }));
+    for pod in churn.pods().iter().filter(|pod| pod["metadata"]["name"] != LATE) {
+        let asks = json!({ "metadata": { "annotations": { "k8s.aliyun.com/pod-dnat-expose-port": "80,443" } } });
+        world.api.patch(&format!("{}/{}", churn.path("pods"), text(&pod["metadata"]["name"])), &asks).unwrap();
+    }
     let mapped = churn.await_mapped(&world, 25);
-    let versions = |namespace: &Namespace<'_>| -> BTreeSet<String> {
-        namespace.poddnats().iter().map(|object| object["metadata"]["resourceVersion"].to_string()).collect()
-    };
-    let quiet = (versions(&churn), versions(&still), world.entries(), mutations(&world.ledger()));
+    let late = format!("{}/{LATE}", churn.path("alibabacloud.com/v1beta1/poddnats"));
+    eventually("end of the mapping that lands late", PATIENCE, || is(world.api.find(&late).is_none(), &late));
+
+    of_old.release();
+    let landed = || of_old.asked().iter().filter(|asked| asked.fault == Some(Fault::Held)).count();
+    eventually("landing of what was on its way", PATIENCE, || is(landed() == 3 * HELD + 1, landed()));
+    let created = created_late(&of_old.asked(), taken_over);
+    println!("{} writes landed late, {} PodDNATs were created by them", landed(), created.len());
+    assert!(!created.is_empty(), "one creation finds nothing in its way");
+    for (path, uid) in &created {
+        eventually("end of what was created late", world.patience, || {
+            is(world.api.find(path).is_none_or(|object| object["metadata"]["uid"] != **uid), path)
+        });
+    }
+    assert_eq!(old_over_new(&of_old.asked(), &of_new.asked()), [""; 0]);
+    let quiet = || (versions(&churn), versions(&still), world.entries(), mutations(&world.ledger()));
+    let rest = quiet();
     eventually("end of twice the lease", PATIENCE, || is(began.elapsed() > Duration::from_secs(6), began.elapsed()));
     stopped.send(Signal::CONT);
     eventually("end of the leader that was", PATIENCE, || is(!stopped.is_alive(), "it still runs"));
-    assert_eq!((versions(&churn), versions(&still), world.entries(), mutations(&world.ledger())), quiet);
+    assert_eq!(quiet(), rest);
+    assert_eq!(old_over_new(&of_old.asked(), &of_new.asked()), [""; 0]);
     assert_eq!(churn.await_mapped(&world, 25), mapped);
     assert_eq!(still.await_mapped(&world, before.len()), before);
+    let effects = effects.end();
+    assert_eq!(taken_away(&of_new.asked(), &effects), [""; 0]);
+    the_judge_sees_what_it_is_there_for(&churn, &of_old, &of_new, effects);
     world.end(vec![other]);
+}
+
+/// Writes of each kind that are on their way when the leader stops.
+const HELD: usize = 3;
+
+/// The pod whose PodDNAT an earlier leader creates when it has gone.
+const LATE: &str = "late";
+
+fn is_late(asked: &Asked) -> bool {
+    asked.method == Method::POST && asked.path.ends_with("/poddnats") && asked.body["metadata"]["name"] == LATE
+}
+
+fn is_creation(asked: &Asked) -> bool {
+    asked.method == Method::POST && asked.path.ends_with("/poddnats") && !is_late(asked)
+}
+
+fn is_status(asked: &Asked) -> bool {
+    asked.mutates() && asked.path.contains("/poddnats/") && asked.path.ends_with("/status")
+}
+
+fn is_mark(asked: &Asked) -> bool {
+    asked.mutates() && asked.path.contains("/pods/")
+}
+
+fn versions(namespace: &Namespace<'_>) -> BTreeSet<String> {
+    let objects = namespace.poddnats().into_iter().chain(namespace.pods());
+    objects.map(|object| object["metadata"]["resourceVersion"].to_string()).collect()
+}
+
+/// An old term that writes over a new one, and an entry that goes while it is shown: both are found.
+fn the_judge_sees_what_it_is_there_for(
+    churn: &Namespace<'_>,
+    of_old: &Proxy,
+    of_new: &Proxy,
+    mut effects: Vec<(Instant, EffectLine)>,
+) {
+    let object = churn.poddnats().remove(0);
+    let shown = text(&object["status"]["entries"][0]["forwardEntryId"]);
+    let path = format!("{}/{}", churn.path("alibabacloud.com/v1beta1/poddnats"), text(&object["metadata"]["name"]));
+    let old = Api::new(&of_old.server(), "", churn.api.token());
+    old.patch(&path, &json!({ "metadata": { "annotations": { "written-by": "the old term" } } })).unwrap();
+    let found = old_over_new(&of_old.asked(), &of_new.asked());
+    assert!(found.len() == 1 && found[0].contains(&path), "{found:?}");
+
+    let created = effects.iter().find(|(_, line)| line.entry.as_ref().is_some_and(|entry| entry.to_string() == shown));
+    let gone = EffectLine { effect: Effect::Deleting, ..created.unwrap().1.clone() };
+    effects.push((Instant::now(), gone));
+    let found = taken_away(&of_new.asked(), &effects);
+    assert!(found.len() == 1 && found[0].contains(&path), "{found:?}");
 }
 
 fn a_leader_that_is_asked_to_end_hands_over(plane: &ControlPlane) {
@@ -166,7 +258,7 @@ fn a_leader_without_history(plane: &ControlPlane) {
             }
             "an old" => {
                 fs::remove_dir_all(&journal).unwrap();
-                copy(&old, &journal);
+                copy(&old, &journal).unwrap();
             }
             _ => {
                 // The journal of somebody else's cluster: another world's leader wrote it.
@@ -187,19 +279,6 @@ fn a_leader_without_history(plane: &ControlPlane) {
     world.end(vec![leader]);
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// A journal that a sandbox wrote: whole, and of a cluster that is not this one.
 fn foreign(journal: &std::path::Path) {
     let folder = tempfile::tempdir().unwrap();
@@ -207,5 +286,5 @@ fn foreign(journal: &std::path::Path) {
     sandbox.arg(folder.path()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     let status = crate::children::launch(sandbox).unwrap().wait().unwrap();
     assert!(status.success(), "{status}");
-    copy(&folder.path().join("journal"), journal);
+    copy(&folder.path().join("journal"), journal).unwrap();
 }

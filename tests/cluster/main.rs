@@ -1,7 +1,8 @@
 //! natgw on a real Kubernetes: etcd, API server, controllers, scheduler and simulated nodes, started here and ended here.
 //!
-//! `cargo test --test cluster` runs the short tier, `NATGW_TIER=ci` everything. Cases run one after the
-//! other on one control plane. README.md beside this file says what is needed and how to look at a failure.
+//! `cargo test --test cluster` runs the short tier, `NATGW_TIER=ci` everything. A case has a control plane for itself
+//! while it runs; the fuller tier, most of which waits, has several of them. README.md beside this file says what is needed
+//! and how to look at a failure.
 
 #![cfg(feature = "adapters")]
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "what is missing is a failed test")]
@@ -17,6 +18,7 @@ mod control_plane;
 mod evidence;
 mod exposure;
 mod faults;
+mod judge;
 mod leaders;
 mod mappings;
 mod migration;
@@ -31,7 +33,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -68,10 +70,20 @@ pub struct Case {
     pub run: fn(&ControlPlane),
 }
 
-/// What stands before all cases: started by the first that is run.
+/// Control planes of the fuller tier, side by side: two cores do not carry more.
+const PLANES: usize = 2;
+
+/// What cases run on: a control plane for each that runs at the time, kept for the next. None is started before it is needed.
 #[derive(Default)]
 struct Stage {
-    plane: Mutex<Option<Result<Arc<ControlPlane>, Absent>>>,
+    programs: Mutex<Option<Result<Programs, Absent>>>,
+    idle: Mutex<Vec<ControlPlane>>,
+}
+
+/// A control plane that a case has for itself. One whose case failed is not used again.
+struct Lent<'s> {
+    stage: &'s Stage,
+    plane: Option<ControlPlane>,
 }
 
 /// Why there is no control plane.
@@ -89,8 +101,9 @@ fn main() -> ExitCode {
         return ended;
     }
     let mut arguments = Arguments::from_args();
-    // Cases share nodes, leases and two cores.
-    arguments.test_threads = Some(1);
+    let tier = tier();
+    let given = std::env::var_os("NATGW_TEST_KUBECONFIG").is_some_and(|value| !value.is_empty());
+    arguments.test_threads = Some(if tier == Tier::Full && !given { PLANES } else { 1 });
     let stage = Arc::new(Stage::default());
     let cases = [
         on_itself::CASES,
@@ -104,7 +117,6 @@ fn main() -> ExitCode {
         sandbox::CASES,
     ]
     .concat();
-    let tier = tier();
     let trials = cases.into_iter().map(|case| {
         let stage = Arc::clone(&stage);
         let trial = Trial::ignorable_test(case.name, move || stage.run(&case));
@@ -137,11 +149,12 @@ fn in_ci() -> bool {
 
 impl Stage {
     fn run(&self, case: &Case) -> Result<Completion, Failed> {
-        let plane = match self.plane() {
-            Ok(plane) => plane,
+        let lent = match self.lend() {
+            Ok(lent) => lent,
             Err(Absent::Skip(why)) => return Ok(Completion::ignored_with(why)),
             Err(Absent::Fail(why)) => return Err(why.into()),
         };
+        let Some(plane) = &lent.plane else { return Err("there is no control plane".into()) };
         match case.needs {
             Needs::Controllers | Needs::Ours if !plane.has_controllers() => {
                 return Ok(Completion::ignored_with("this control plane runs no controllers"));
@@ -152,25 +165,41 @@ impl Stage {
             Needs::Server | Needs::Controllers | Needs::Ours => {}
         }
         let began = Instant::now();
-        (case.run)(&plane);
+        (case.run)(plane);
         println!("{}: {:.1} s", case.name, began.elapsed().as_secs_f64());
         Ok(Completion::Completed)
     }
 
-    fn plane(&self) -> Result<Arc<ControlPlane>, Absent> {
-        self.plane.lock().unwrap().get_or_insert_with(start).clone()
+    fn lend(&self) -> Result<Lent<'_>, Absent> {
+        let idle = self.idle.lock().unwrap().pop();
+        let plane = match idle {
+            Some(plane) => plane,
+            None => start(self.programs.lock().unwrap().get_or_insert_with(programs).clone()?)?,
+        };
+        Ok(Lent { stage: self, plane: Some(plane) })
     }
 }
 
-fn start() -> Result<Arc<ControlPlane>, Absent> {
-    let programs = Programs::get().map_err(|missing| match missing {
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if let Some(plane) = self.plane.take().filter(|_| !std::thread::panicking()) {
+            self.stage.idle.lock().unwrap_or_else(PoisonError::into_inner).push(plane);
+        }
+    }
+}
+
+fn programs() -> Result<Programs, Absent> {
+    Programs::get().map_err(|missing| match missing {
         Missing::NoGo(how) if !in_ci() => {
             eprintln!("\n!! NOTHING IS TESTED AGAINST A REAL KUBERNETES\n{how}\n");
             Absent::Skip("no Go: see above".to_owned())
         }
         Missing::NoGo(why) | Missing::Broken(why) => Absent::Fail(why),
-    })?;
-    let plane = catch_unwind(AssertUnwindSafe(|| Arc::new(ControlPlane::start(programs)))).map_err(|panic| {
+    })
+}
+
+fn start(programs: Programs) -> Result<ControlPlane, Absent> {
+    let plane = catch_unwind(AssertUnwindSafe(|| ControlPlane::start(programs))).map_err(|panic| {
         let why = panic.downcast_ref::<String>().cloned();
         Absent::Fail(format!("the control plane does not start: {}", why.unwrap_or_default()))
     })?;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api::{eventually, is};
 use crate::control_plane::ControlPlane;
+use crate::evidence::mutations;
 use crate::workloads::pod;
 use crate::world::{Namespace, PATIENCE, Settings, World, install_crd, text};
 use crate::{Case, Needs, Tier};
@@ -99,12 +100,19 @@ fn ready(namespace: &Namespace<'_>, pod: &Value) -> bool {
     entries.is_some_and(|entries| entries.len() == asked.split(',').count())
 }
 
+/// What the pods of a namespace say of their mappings.
+fn said(namespace: &Namespace<'_>) -> Vec<String> {
+    let said = |pod: &Value| pod["metadata"]["annotations"]["k8s.aliyun.com/pod-dnat-status"].to_string();
+    namespace.pods().iter().map(said).collect()
+}
+
 fn ready_under_its_own_crd_and_under_ours(plane: &ControlPlane) {
     let world = World::new(plane, &Settings::default());
     apply(&world);
     let leader = world.leader();
     let namespace = world.namespace("okg");
-    for (name, ports, protocol) in [("one", "80", "TCP"), ("three", "80,443,8080", "UDP")] {
+    for (name, ports, protocol) in [("one", "80", "TCP"), ("three", "80,443,8080", "UDP"), ("both", "80,53/udp", "TCP")]
+    {
         namespace.create("pods", &annotated(name, ports, protocol));
     }
     let is_ready = |name: &str| {
@@ -115,15 +123,27 @@ fn ready_under_its_own_crd_and_under_ours(plane: &ControlPlane) {
     };
     is_ready("one");
     is_ready("three");
+    is_ready("both");
     // Ours comes, and theirs again: neither takes a mapping away.
     let entries = world.entries();
-    assert_eq!(entries.len(), 4);
+    assert_eq!(entries.len(), 6);
+    let (said, asked) = (said(&namespace), mutations(&world.ledger()));
+    assert_eq!(said.len(), 3);
     install_crd(plane);
-    // It looks again with every listing.
-    eventually("look at the new definition", PATIENCE, || {
-        let said = leader.said();
-        is(said.iter().any(|line| line.contains("the served CRD takes everything")), said.last())
+    // What theirs pruned is written now, and nobody is told of anything.
+    let object =
+        |name: &str| world.api.get(&format!("{}/{name}", namespace.path("alibabacloud.com/v1beta1/poddnats"))).unwrap();
+    for name in ["one", "three", "both"] {
+        eventually(&format!("{name} as our schema has it"), PATIENCE, || {
+            let status = object(name)["status"].clone();
+            is(status["conditions"][0]["status"] == "True" && status["externalAddress"].is_string(), status)
+        });
+    }
+    eventually("protocol of each port", PATIENCE, || {
+        let ports = object("both")["spec"]["portMapping"].clone();
+        is(ports[0]["protocol"].is_null() && ports[1]["protocol"] == "udp", ports)
     });
+    assert_eq!((self::said(&namespace), mutations(&world.ledger())), (said, asked));
     namespace.create("pods", &annotated("under-ours", "80", "TCP"));
     is_ready("under-ours");
     let path = format!("{}/under-ours", namespace.path("alibabacloud.com/v1beta1/poddnats"));

@@ -4,13 +4,16 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
 use futures_util::stream;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::{oneshot, watch};
@@ -31,6 +34,8 @@ pub enum Fault {
     LostRequest,
     /// A watch that names a version hears that it is too old: 410.
     Expired,
+    /// On its way until it is released, whether or not anybody still waits for the answer.
+    Held,
 }
 
 /// What goes wrong with which requests, how often.
@@ -49,9 +54,17 @@ pub struct Asked {
     pub method: Method,
     pub path: String,
     pub query: String,
+    /// What was sent, where it is to change something.
+    pub body: Value,
     /// What the API server said; 0 where it was not asked.
     pub status: u16,
     pub fault: Option<Fault>,
+    /// UID and resourceVersion of the object as a change left it; empty and 0 where it is not told.
+    pub uid: String,
+    pub version: u64,
+    /// When it was passed on, and when the answer was there.
+    pub sent: Instant,
+    pub answered: Instant,
 }
 
 impl Asked {
@@ -81,13 +94,16 @@ struct Shared {
     asked: Mutex<Vec<Asked>>,
     /// Streams that began before the last change end.
     cut: watch::Sender<u64>,
+    /// What is held may go.
+    released: watch::Sender<bool>,
 }
 
 impl Proxy {
     pub fn before(plane: &ControlPlane) -> Self {
         let (server, http) = (plane.server().to_owned(), plane.http());
-        let (strikes, asked, cut) = (Mutex::default(), Mutex::default(), watch::Sender::new(0));
-        let shared = Arc::new(Shared { server, http, strikes, asked, cut });
+        let (strikes, asked) = (Mutex::default(), Mutex::default());
+        let (cut, released) = (watch::Sender::new(0), watch::Sender::new(false));
+        let shared = Arc::new(Shared { server, http, strikes, asked, cut, released });
         let (ready, address) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let router = Router::new().fallback(pass).with_state(Arc::clone(&shared));
@@ -120,6 +136,11 @@ impl Proxy {
         self.shared.cut.send_modify(|times| *times += 1);
     }
 
+    /// Lets go what is held, and what would be.
+    pub fn release(&self) {
+        self.shared.released.send_replace(true);
+    }
+
     /// How often something is still to go wrong.
     pub fn left(&self) -> usize {
         self.shared.strikes.lock().unwrap().iter().map(|strike| strike.times).sum()
@@ -143,31 +164,67 @@ impl Shared {
 
 async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    let body = to_bytes(body, REQUEST_BYTES_MAX).await.unwrap_or_default();
+    let now = Instant::now();
     let mut asked = Asked {
         method: parts.method.clone(),
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
+        body: Value::Null,
         status: 0,
         fault: None,
+        uid: String::new(),
+        version: 0,
+        sent: now,
+        answered: now,
     };
+    if asked.mutates() {
+        asked.body = serde_json::from_slice(&body).unwrap_or_default();
+    }
     asked.fault = shared.struck(&asked);
+    // Whoever asked may be gone before it is through.
+    let passed = tokio::spawn(async move { through(&shared, asked, parts, body.to_vec()).await });
+    passed.await.unwrap()
+}
+
+/// Carries a request to where its fault lets it come, and notes what came of it.
+async fn through(shared: &Arc<Shared>, mut asked: Asked, parts: Parts, body: Vec<u8>) -> Response {
+    if asked.fault == Some(Fault::Held) {
+        let mut released = shared.released.subscribe();
+        released.wait_for(|released| *released).await.unwrap();
+    }
     let answer = match asked.fault {
         Some(Fault::Status(status)) => refusal(status),
         Some(Fault::Expired) => refusal(410),
         Some(Fault::LostRequest) => broken(),
-        fault @ (None | Some(Fault::LostReply)) => {
-            let body = to_bytes(body, REQUEST_BYTES_MAX).await.unwrap_or_default();
-            match forward(&shared, &parts.method, &parts.uri.to_string(), parts.headers, body.to_vec()).await {
+        fault @ (None | Some(Fault::LostReply | Fault::Held)) => {
+            asked.sent = Instant::now();
+            let answer = forward(shared, &parts.method, &parts.uri.to_string(), parts.headers, body).await;
+            let answer = match answer {
                 Ok(response) => {
                     asked.status = response.status().as_u16();
-                    if fault.is_some() { broken() } else { carry(&shared, response) }
+                    if asked.mutates() { whole(&mut asked, response).await } else { carry(shared, response) }
                 }
                 Err(_) => broken(),
-            }
+            };
+            asked.answered = Instant::now();
+            if fault == Some(Fault::LostReply) { broken() } else { answer }
         }
     };
     shared.asked.lock().unwrap().push(asked);
     answer
+}
+
+/// The answer to a change: whole, for it tells what the change has made of the object.
+async fn whole(asked: &mut Asked, response: reqwest::Response) -> Response {
+    let status = response.status();
+    let Ok(bytes) = response.bytes().await else { return broken() };
+    let said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let of = if said["kind"] == "Status" { &said["details"] } else { &said["metadata"] };
+    of["uid"].as_str().unwrap_or_default().clone_into(&mut asked.uid);
+    asked.version = of["resourceVersion"].as_str().and_then(|version| version.parse().ok()).unwrap_or_default();
+    let builder = Response::builder().status(status).header(header::CONTENT_TYPE, "application/json");
+    builder.body(Body::from(bytes)).unwrap()
 }
 
 async fn forward(

@@ -12,7 +12,7 @@ use crate::api::{eventually, is};
 use crate::control_plane::{ControlPlane, condition};
 use crate::proxy::Proxy;
 use crate::workloads::{GATE, pod_on};
-use crate::world::{LEASE, Namespace, PATIENCE, SYSTEM, Settings, World, text};
+use crate::world::{CRASH_PATIENCE, LEASE, Namespace, PATIENCE, SYSTEM, Settings, World, text};
 use crate::{Case, Needs, Tier};
 
 pub const CASES: &[Case] = &[Case {
@@ -177,7 +177,8 @@ fn exercise(world: &World<'_>, namespace: &Namespace<'_>, kubeconfig: &Path, pro
     namespace.create("pods", &fixed);
     let path = format!("{}/game", namespace.path("pods"));
     let mut until = |what: &str, is_so: &dyn Fn() -> bool| {
-        eventually(what, PATIENCE, || {
+        // The one before was killed in the midst of its calls.
+        eventually(what, CRASH_PATIENCE, || {
             is(is_so() || !refused().is_empty() || !replica.is_alive(), replica.said().last())
         });
         refused().is_empty() && replica.is_alive()

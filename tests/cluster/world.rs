@@ -50,11 +50,14 @@ pub struct Settings {
     pub cooldown: &'static str,
     /// How long a mapping or its end may take.
     pub patience: Duration,
+    /// How the cloud behaves otherwise than usual: `--set` of `natgw cloud`.
+    pub cloud: &'static [&'static str],
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { entry_quota: 1_000, adopt: false, lease: ["3s", "2s", "400ms"], cooldown: "1s", patience: PATIENCE }
+        let lease = ["3s", "2s", "400ms"];
+        Self { entry_quota: 1_000, adopt: false, lease, cooldown: "1s", patience: PATIENCE, cloud: &[] }
     }
 }
 
@@ -66,7 +69,7 @@ pub struct World<'p> {
     pub patience: Duration,
     folder: TempDir,
     // It ends with the world.
-    _cloud: Program,
+    cloud: Program,
     address: String,
 }
 
@@ -101,8 +104,11 @@ impl<'p> World<'p> {
         let ledger = folder.path().join("ledger");
         let mut cloud = natgw(&["cloud", "--listen", "127.0.0.1:0", "--ledger"]);
         cloud.arg(&ledger).args(["--entry-quota", &settings.entry_quota.to_string()]);
+        for switch in settings.cloud {
+            cloud.args(["--set", switch]);
+        }
         let (cloud, address) = Program::start_listening("cloud", cloud);
-        let world = Self { plane, api, patience: settings.patience, folder, _cloud: cloud, address };
+        let world = Self { plane, api, patience: settings.patience, folder, cloud, address };
         world.configure(settings);
         world
     }
@@ -196,16 +202,37 @@ impl<'p> World<'p> {
 impl Drop for World<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            let kept = kept();
-            fs::copy(self.path("ledger"), kept.join("ledger")).ok();
+            let (kept, id) = (kept(), self.cloud.child.id());
+            fs::copy(self.path("ledger"), kept.join(format!("ledger-{id}"))).ok();
+            for entry in fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.starts_with("journal-") {
+                    copy(&entry.path(), &kept.join(format!("{name}-{id}"))).ok();
+                }
+            }
             let objects = self.api.get(PODDNATS).map_or_else(|refused| refused.to_string(), |list| format!("{list:#}"));
-            fs::write(kept.join("poddnats.json"), objects).ok();
-            eprintln!("what is left is in {}", kept.display());
+            fs::write(kept.join(format!("poddnats-{id}.json")), objects).ok();
+            eprintln!("what is left is in {}, with {id} in its name", kept.display());
         }
     }
 }
 
-/// Where a case that fails leaves what it knows: the last one counts.
+/// Copies a folder with everything below it.
+pub fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where cases that fail leave what they know.
 fn kept() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster");
     fs::create_dir_all(&folder).ok();
@@ -520,9 +547,11 @@ fn empty_namespaces(api: &Api) {
         })
         .collect();
     let force = json!({ "propagationPolicy": "Background", "gracePeriodSeconds": 0 });
-    eventually("end of workloads and pods", PATIENCE, || {
-        // What is being created while its owner goes comes once more.
-        paths.iter().for_each(|path| drop(api.delete(path, &force).unwrap()));
+    eventually("end of workloads and pods", CRASH_PATIENCE, || {
+        // What is being created while its owner goes comes once more. Thousands take longer than an answer may.
+        for path in &paths {
+            api.delete(path, &force).map_err(|refused| format!("{path}: {refused}"))?;
+        }
         let left: usize = paths.iter().map(|path| api.list(path).len()).sum();
         is(left == 0, left)
     });

@@ -214,6 +214,7 @@ impl Stage {
             "table-gone" => self.outside.lose_table(words[1]),
             "refused" | "unknown" => self.bind_ended(&words),
             "edited" => self.claim_edited(&words[1..]),
+            "lacks" => self.claim_lacks(&words[1..]),
             "next-leader" => self.outside.next_leader(),
             "eip" => self.eip(&words[1..]),
             "room" => {
@@ -305,6 +306,20 @@ impl Stage {
         let mut seen = claims.into_iter().find(|claim| claim.name == words[0]).expect("a PodDNAT of that name");
         let items = seen.claim.iter_mut().flat_map(|claim| &mut claim.items);
         items.for_each(|item| item.external = words[1].parse().expect("a port"));
+        self.outside.record(Event::ClaimSeen(seen));
+    }
+
+    /// `lacks NAME status|spec...`: the PodDNAT does not show what of ours the served definition keeps by now.
+    fn claim_lacks(&mut self, words: &[&str]) {
+        let claims = self.outside.claims();
+        let mut seen = claims.into_iter().find(|claim| claim.name == words[0]).expect("a PodDNAT of that name");
+        for word in &words[1..] {
+            seen.lacks |= match *word {
+                "status" => seen::LACKS_STATUS,
+                "spec" => seen::LACKS_SPEC,
+                other => panic!("{other:?} is nothing that a PodDNAT lacks"),
+            };
+        }
         self.outside.record(Event::ClaimSeen(seen));
     }
 

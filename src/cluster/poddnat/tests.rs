@@ -133,7 +133,7 @@ fn a_claim_gives_the_mapping_back() {
     let mut object = encode(&mapping(), None);
     object.metadata.uid = "u".to_owned();
     object.metadata.resource_version = "7".to_owned();
-    let seen = claim_of(&object);
+    let seen = claim_of(&object, Kept::ALL);
     let item =
         |internal, external, protocol, n| Item { internal, external, protocol, generation: (3, n), port_break: false };
     let claim = Claim {
@@ -164,7 +164,7 @@ fn the_documented_sample_is_no_claim_and_is_read_all_the_same() {
         "deletionTimestamp":"2023-09-20T03:26:44Z","managedFields":[{"manager":"x"}]},
         "spec":{"externalIP":"1.2.3.4","entryId":"fwd-old","portMapping":[{"externalPort":"512","internalPort":"80"}]},
         "status":{"created":"true","entries":[{"externalPort":"512"}]}}"#;
-    let seen = claim_of(&serde_json::from_str(sample).unwrap());
+    let seen = claim_of(&serde_json::from_str(sample).unwrap(), Kept::ALL);
     assert_eq!((seen.claim, seen.deleting, seen.finalizer, seen.published), (None, true, false, true));
     assert_eq!(seen.manager, MANAGER_ANOTHER);
 }
@@ -181,9 +181,9 @@ fn who_wrote_an_object_is_told_by_its_managed_fields_and_these_pass_through() {
         )
     };
     let read = |text: &str| serde_json::from_str::<PodDnat>(text).unwrap();
-    assert_eq!(claim_of(&read(&text(&[]))).manager, MANAGER_NOT_TOLD);
-    assert_eq!(claim_of(&read(&text(&["kubectl-edit", "natgw"]))).manager, MANAGER_NATGW);
-    assert_eq!(claim_of(&read(&text(&["manager"]))).manager, MANAGER_ANOTHER);
+    assert_eq!(claim_of(&read(&text(&[])), Kept::ALL).manager, MANAGER_NOT_TOLD);
+    assert_eq!(claim_of(&read(&text(&["kubectl-edit", "natgw"])), Kept::ALL).manager, MANAGER_NATGW);
+    assert_eq!(claim_of(&read(&text(&["manager"])), Kept::ALL).manager, MANAGER_ANOTHER);
     let object = read(&text(&["natgw"]));
     assert_eq!(read(&serde_json::to_string(&object).unwrap()), object);
     assert_eq!(object.metadata.managed_fields[0].rest["operation"], "Update");
@@ -293,7 +293,7 @@ fn a_reservation_and_what_it_leaves_are_read_back() {
         name: "web".into(),
         uid: "u".into(),
     });
-    let seen = claim_of(&encode(&mapping, owner_of(&mapping)));
+    let seen = claim_of(&encode(&mapping, owner_of(&mapping)), Kept::ALL);
     assert_eq!(seen.owner, Some(("apps/v1".into(), "StatefulSet".into(), "web".into(), "u".into())));
     let claim = seen.claim.unwrap();
     assert_eq!((claim.fixed, claim.absent_since_wall_ms), (true, mapping.absent_since_wall_ms));
@@ -323,7 +323,7 @@ fn the_largest_claim_fits_a_record() {
         let event = Event::ClaimSeen(seen);
         crate::machine::event::Record { seq: 1, term: 1, machine_ms: 1, wall_ms: 1, event }
     };
-    let seen = claim_of(&encode(&mapping, None)).bounded();
+    let seen = claim_of(&encode(&mapping, None), Kept::ALL).bounded();
     assert_eq!(seen.claim.as_ref().map(|claim| claim.items.len()), Some(64));
     codec::encode(&record(seen)).unwrap();
     // A claim that only somebody else can have written: it does not count, and does not stop anybody.
@@ -334,7 +334,7 @@ fn the_largest_claim_fits_a_record() {
     let (gateway, table) = (longest("g").as_str().into(), longest("t").as_str().into());
     let (eip, ip) = ([203, 0, 113, 9].into(), [172, 16, 0, 3].into());
     mapping.releasing = vec![Leaving { allocation, pod, gateway, table, eip, ip, items }];
-    let seen = claim_of(&encode(&mapping, None));
+    let seen = claim_of(&encode(&mapping, None), Kept::ALL);
     assert_eq!(seen.claim.as_ref().map(|claim| claim.releasing.len()), Some(1));
     assert!(codec::encode(&record(seen.clone())).is_err(), "it is larger than a record");
     let seen = seen.bounded();
@@ -351,7 +351,7 @@ fn what_the_original_maps_is_read_from_spec_and_status() {
             "spec":{{"eni":"eni-1","externalIP":"203.0.113.7","internalIP":"172.16.0.9","tableId":"ngw-1",
             "vswitch":"vsw-1","zoneID":"cn-hangzhou-k",{spec}}},"status":{status}}}"#
         );
-        claim_of(&serde_json::from_str(&text).unwrap()).shown
+        claim_of(&serde_json::from_str(&text).unwrap(), Kept::ALL).shown
     };
     let entry = r#"{"entries":[{"externalIP":"203.0.113.7","externalPort":"512","forwardEntryId":"fwd-1",
         "internalIP":"172.16.0.9","internalPort":"80","ipProtocol":"tcp"}]}"#;
@@ -379,7 +379,7 @@ fn the_annotation_names_what_was_adopted() {
     use crate::ports::cluster::Adopted;
     let entries = vec![Some(EntryId::from("fwd-1")), None];
     let mapping = Mapping { adopted: Adopted { entries, kept: true }, ..mapping() };
-    let seen = claim_of(&encode(&mapping, None));
+    let seen = claim_of(&encode(&mapping, None), Kept::ALL);
     let claim = seen.claim.unwrap();
     assert_eq!((claim.entries, claim.kept), (vec!["fwd-1".to_owned(), String::new()], true));
     assert_eq!(seen.shown, None, "what has our annotation is ours");

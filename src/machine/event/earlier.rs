@@ -138,7 +138,21 @@ impl From<ClaimSeenV2> for seen::ClaimSeen {
         let ClaimSeenV2 { namespace, name, uid, resource_version, deleting, finalizer, .. } = body;
         let ClaimSeenV2 { claim, published, owner, manager, shown, .. } = body;
         let claim = claim.map(|claim| Box::new((*claim).into()));
-        Self { namespace, name, uid, resource_version, deleting, finalizer, claim, published, owner, manager, shown }
+        let lacks = 0;
+        Self {
+            namespace,
+            name,
+            uid,
+            resource_version,
+            deleting,
+            finalizer,
+            claim,
+            published,
+            owner,
+            manager,
+            shown,
+            lacks,
+        }
     }
 }
 
@@ -159,6 +173,55 @@ impl From<ClaimV2> for seen::Claim {
             absent_since_wall_ms,
             releasing,
             ..Self::default()
+        }
+    }
+}
+
+/// Kind 12, version 3: before it was told what an object lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct ClaimSeenV3 {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID of the PodDNAT.
+    pub uid: String,
+    /// resourceVersion.
+    pub resource_version: String,
+    /// A deletion was asked for.
+    pub deleting: bool,
+    /// Our finalizer is set.
+    pub finalizer: bool,
+    /// The claim annotation, where there is one that parses.
+    pub claim: Option<Box<seen::Claim>>,
+    /// Status lists entries.
+    pub published: bool,
+    /// The first owner that is not a pod: API version, kind, name, UID.
+    pub owner: Option<(String, String, String, String)>,
+    /// Who wrote the object, by its managedFields.
+    pub manager: u8,
+    /// What an object without a claim annotation maps.
+    pub shown: Option<Box<seen::Shown>>,
+}
+
+impl From<ClaimSeenV3> for seen::ClaimSeen {
+    fn from(body: ClaimSeenV3) -> Self {
+        let ClaimSeenV3 { namespace, name, uid, resource_version, deleting, finalizer, .. } = body;
+        let ClaimSeenV3 { claim, published, owner, manager, shown, .. } = body;
+        let lacks = 0;
+        Self {
+            namespace,
+            name,
+            uid,
+            resource_version,
+            deleting,
+            finalizer,
+            claim,
+            published,
+            owner,
+            manager,
+            shown,
+            lacks,
         }
     }
 }
@@ -201,6 +264,10 @@ mod tests {
             panic!("kind 12")
         };
         assert_eq!(now, before);
+        let Event::ClaimSeen(now) = decoded(12, 4, &[CLAIM, ANNOTATION, b"\x00\x00", rest, b"\x03"].concat()) else {
+            panic!("kind 12")
+        };
+        assert_eq!(now, seen::ClaimSeen { lacks: seen::LACKS_STATUS + seen::LACKS_SPEC, ..before.clone() });
         let Event::ClaimSeen(adopted) = decoded(12, 3, &[CLAIM, ANNOTATION, b"\x01\x01f\x01", rest].concat()) else {
             panic!("kind 12")
         };
@@ -209,10 +276,12 @@ mod tests {
     }
 
     #[test]
-    fn what_another_controller_shows_is_in_both_versions_the_same() {
+    fn what_another_controller_shows_is_the_same_since_version_2() {
         let shown = b"\x00\x01\x00\x02\x01\x01\x01p\x01g\xcb\x00\x71\x01\xac\x10\x00\x01\x01e\x01v\x01z\
             \x01\x50\xfb\x00\x02\x06\x01\x01f";
-        let [before, now] = [2, 3].map(|version| decoded(12, version, &[CLAIM, shown].concat()));
+        let [before, between] = [2, 3].map(|version| decoded(12, version, &[CLAIM, shown].concat()));
+        let now = decoded(12, 4, &[CLAIM, shown, b"\x00"].concat());
+        assert_eq!(before, between);
         assert_eq!(before, now);
         let Event::ClaimSeen(seen) = now else { panic!("kind 12") };
         assert_eq!((seen.manager, seen.published), (seen::MANAGER_ANOTHER, true));

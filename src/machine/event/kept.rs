@@ -211,6 +211,8 @@ pub struct AllocationKept {
     pub claim_revision: u64,
     /// 0 nothing, 1 content, 2 not known; the content.
     pub published: (u8, u64),
+    /// What the PodDNAT does not show of what it could.
+    pub lacks: u8,
     /// It has been published once.
     pub established: bool,
     /// It was decided beyond the table's known limit.

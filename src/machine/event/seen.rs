@@ -60,7 +60,13 @@ pub const MANAGER_NATGW: u8 = 1;
 /// [`ClaimSeen::manager`]: only others wrote it.
 pub const MANAGER_ANOTHER: u8 = 2;
 
-/// Kind 12, version 3.
+/// [`ClaimSeen::lacks`]: the status lists entries without what we publish beside them.
+pub const LACKS_STATUS: u8 = 1;
+
+/// [`ClaimSeen::lacks`]: the spec does not name the protocol of each port.
+pub const LACKS_SPEC: u8 = 2;
+
+/// Kind 12, version 4.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct ClaimSeen {
     /// Namespace.
@@ -85,6 +91,9 @@ pub struct ClaimSeen {
     pub manager: u8,
     /// What an object without a claim annotation maps.
     pub shown: Option<Box<Shown>>,
+    /// What of ours an object with a claim annotation does not show though the served definition takes it: a sum of
+    /// [`LACKS_STATUS`] and [`LACKS_SPEC`].
+    pub lacks: u8,
 }
 
 /// Items with which a claim that has neither owner nor anything releasing fits a record, however long its names are.
@@ -105,7 +114,7 @@ impl ClaimSeen {
     }
 }
 
-/// The claim annotation as far as the machine needs it. Frozen with kind 12, version 3.
+/// The claim annotation as far as the machine needs it. Frozen with kind 12, versions 3 and 4.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct Claim {
     /// The allocation.

@@ -44,6 +44,13 @@ fn earlier() -> Vec<(u16, u8, Vec<u8>, Event)> {
         })),
         ..earlier::ClaimSeenV2::default()
     };
+    let not_lacking = earlier::ClaimSeenV3 {
+        namespace: "games".to_owned(),
+        name: "web-0".to_owned(),
+        uid: "claim-uid".to_owned(),
+        manager: seen::MANAGER_NATGW,
+        ..earlier::ClaimSeenV3::default()
+    };
     vec![
         (4, 1, body(&|out| codec::encode_body(&rebased, out)), Event::Rebased(rebased.clone().into())),
         (12, 1, body(&|out| codec::encode_body(&seen, out)), Event::ClaimSeen(seen.clone().into())),
@@ -53,6 +60,7 @@ fn earlier() -> Vec<(u16, u8, Vec<u8>, Event)> {
             body(&|out| codec::encode_body(&before_adoption, out)),
             Event::ClaimSeen(before_adoption.clone().into()),
         ),
+        (12, 3, body(&|out| codec::encode_body(&not_lacking, out)), Event::ClaimSeen(not_lacking.clone().into())),
     ]
 }
 

@@ -103,6 +103,7 @@ impl State {
             revision: self.seq,
             claim_revision: self.seq,
             published: if origin == Origin::Decided { Published::Nothing } else { Published::Unknown },
+            lacks: 0,
             established: origin != Origin::Decided,
             probe: self.tables.get(&TableId::from(body.table.as_str())).is_some_and(|table| table.probing),
             retries: 0,

@@ -263,6 +263,7 @@ impl State {
             // A claim that is being deleted ends the allocation; decide reads this.
             allocation.claim_deleting = seen.deleting;
             allocation.claim_uid = Some((seen.uid.as_str().into(), self.seq));
+            allocation.lacks = seen.lacks;
             if allocation.is_shown_otherwise(seen.published) {
                 // A write whose answer was lost, or is still to come; or somebody else's.
                 allocation.published = Published::Unknown;
@@ -286,6 +287,7 @@ impl State {
                 allocation.claim_uid = None;
                 allocation.claim_deleting = false;
                 allocation.published = Published::Nothing;
+                allocation.lacks = 0;
             }
             self.refresh_allocation(id);
             self.worklist.insert(Subject::Allocation(id));

@@ -200,6 +200,7 @@ impl State {
                 claim: Claim::Absent,
                 claim_uid: None,
                 published: Published::Nothing,
+                lacks: 0,
                 moved: true,
                 successor: Some(to),
                 predecessors: Vec::new(),

@@ -180,6 +180,7 @@ impl State {
                 Published::Content(content) => (1, content),
                 Published::Unknown => (2, 0),
             },
+            lacks: a.lacks,
             established: a.established,
             probe: a.probe,
             retries: a.retries,

@@ -99,7 +99,8 @@ impl State {
             let status = !allocation.is_shown_otherwise(seen.published);
             let restored = allocation.edited && !allocation.differs(seen);
             let as_written = !restored && !allocation.is_edited(seen);
-            named && uid && status && as_written && allocation.claim_deleting == seen.deleting
+            let whole = allocation.lacks == seen.lacks && allocation.claim_deleting == seen.deleting;
+            named && uid && status && as_written && whole
         })
     }
 

@@ -4,6 +4,7 @@
 //! withdrawn, each entry seen once more and deleted by id, its absence proven, then the claim.
 
 use crate::machine::demand::{Demand, Note, Phase as NotePhase, Remark, WaitReason, Want};
+use crate::machine::event::seen::{LACKS_SPEC, LACKS_STATUS};
 use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId, UidHash};
 use crate::machine::intent::Intent;
 use crate::machine::state::{
@@ -211,7 +212,9 @@ pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool,
     let written = allocation.claim == Claim::Written(allocation.claim_revision);
     // Whoever undoes it again and again is left alone for a while.
     let may_write = allocation.claim != Claim::Refused && !allocation.claim_deleting && !allocation.yields();
-    if (live || reserved) && !written && may_write {
+    // A definition that keeps more than the one under which it was written has come.
+    let unnamed = allocation.lacks & LACKS_SPEC != 0;
+    if (live || reserved) && (!written || unnamed) && may_write {
         wanted.push(Intent::WriteClaim { allocation: id, revision: allocation.claim_revision });
     }
     let complete = live && allocation.all_available();
@@ -220,7 +223,7 @@ pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool,
     let unseen = |item: &&Item| !item.leaving && matches!(item.entry, Entry::Unknown { looked: false, .. });
     let in_doubt = live && allocation.items.iter().any(|item| unseen(&item));
     match (complete, allocation.published) {
-        (true, published) if claimed && published != content => {
+        (true, published) if claimed && (published != content || allocation.lacks & LACKS_STATUS != 0) => {
             wanted.push(Intent::Publish { allocation: id, revision: allocation.revision });
         }
         (false, Published::Content(_) | Published::Unknown) if !in_doubt => {

@@ -4,7 +4,7 @@
 use super::watch::Change;
 use super::{Due, Model};
 use crate::cluster::poddnat::{
-    self, FIELD_MANAGER, FINALIZER, ManagedFields, OwnerReference, PodDnat, claim_of, encode_status, found,
+    self, FIELD_MANAGER, FINALIZER, Kept, ManagedFields, OwnerReference, PodDnat, claim_of, encode_status, found,
 };
 use crate::machine::event::seen::ClaimGone;
 use crate::machine::identity::PodKey;
@@ -171,7 +171,7 @@ impl Model {
     pub(super) fn write(&mut self, key: &PodKey, mut object: PodDnat) {
         let version = self.next_version();
         object.metadata.resource_version = version.to_string();
-        self.history.record(version, Change::Claim(claim_of(&object)));
+        self.history.record(version, Change::Claim(claim_of(&object, Kept::ALL)));
         self.forget_owners(key);
         let orphan = !object.metadata.owner_references.iter().any(|owner| self.exists(key, owner));
         for owner in &object.metadata.owner_references {

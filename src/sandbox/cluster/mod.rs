@@ -41,7 +41,7 @@ use self::lease::StoredLease;
 use self::said::Said;
 use self::watch::History;
 use self::workloads::Workload;
-use crate::cluster::poddnat::PodDnat;
+use crate::cluster::poddnat::{Kept, PodDnat, claim_of};
 use crate::machine::event::seen::{ClaimSeen, PodSeen};
 use crate::machine::identity::PodKey;
 use crate::sandbox::as_list;
@@ -223,7 +223,7 @@ impl Model {
     /// All PodDNATs, by namespace and name.
     #[must_use]
     pub fn list_claims(&self) -> Vec<ClaimSeen> {
-        self.claims.values().map(crate::cluster::poddnat::claim_of).collect()
+        self.claims.values().map(|object| claim_of(object, Kept::ALL)).collect()
     }
 
     /// All pods as objects, by namespace and name.

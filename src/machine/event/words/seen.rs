@@ -3,7 +3,7 @@
 use super::phrase::{count, endpoint, list, port, ports, seconds, stamp};
 use crate::machine::event::seen::{
     AddressMissing, AddressSeen, ClaimGone, ClaimSeen, EntriesMissed, EntrySeen, EntryVanished, GatewayGone,
-    GatewaySeen, PodGone, PodSeen, RoomSeen, RouteSeen, TableGone, TableListed,
+    GatewaySeen, LACKS_SPEC, LACKS_STATUS, PodGone, PodSeen, RoomSeen, RouteSeen, TableGone, TableListed,
 };
 use crate::machine::identity::Mark;
 
@@ -69,6 +69,13 @@ pub(super) fn claim_seen(body: &ClaimSeen) -> String {
     let published = if body.published { "its status lists entries" } else { "its status lists none" };
     let finalizer = if body.finalizer { "our finalizer is set" } else { "our finalizer is not set" };
     words.push_str(&format!("; {published}, {finalizer}"));
+    let lacks = |what| body.lacks & what != 0;
+    if lacks(LACKS_STATUS) {
+        words.push_str(", its status lacks what the served definition keeps");
+    }
+    if lacks(LACKS_SPEC) {
+        words.push_str(", its spec does not name the protocol of each port");
+    }
     if body.deleting {
         words.push_str(", and it is being deleted");
     }

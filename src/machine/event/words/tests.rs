@@ -327,6 +327,7 @@ fn kept_allocation() -> kept::AllocationKept {
         revision: 12,
         claim_revision: 12,
         published: (1, 12),
+        lacks: 2,
         established: true,
         probe: false,
         retries: 0,

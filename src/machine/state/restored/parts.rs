@@ -86,6 +86,7 @@ pub(super) fn allocation(body: &AllocationKept) -> Option<Allocation> {
             (2, _) => Published::Unknown,
             _ => return None,
         },
+        lacks: body.lacks,
         established: body.established,
         probe: body.probe,
         retries: body.retries,
