@@ -9,7 +9,9 @@ use std::task::Poll;
 
 use crate::machine::demand::bounded;
 use crate::machine::identity::{AllocationId, GatewayId, PodKey, TableId, VSwitchId};
-use crate::ports::cloud::{ADDRESSES_MAX, Chain, Cloud, CloudError, ErrorClass, ListedEntry, ListedRouteTable, Page};
+use crate::ports::cloud::{
+    ADDRESSES_MAX, Chain, Cloud, CloudError, ErrorClass, ListedEntry, ListedRouteTable, Page, flow_control,
+};
 use crate::ports::cluster::{ClaimFound, Cluster, ClusterError, ClusterErrorClass, Mapping, PodMark, Publication};
 use crate::ports::effect::{Effect, Ended, ListError, ListRequest, Listing, Refusal, Why};
 
@@ -289,11 +291,12 @@ fn unread(what: &'static str, error: &CloudError) -> ListError {
         | ErrorClass::Malformed
         | ErrorClass::Unknown => None,
     };
-    ListError { gone: error.class == ErrorClass::Gone, after_ms, ..failed(what, error.to_string()) }
+    let flow = flow_control(&error.code);
+    ListError { gone: error.class == ErrorClass::Gone, flow, after_ms, ..failed(what, error.to_string()) }
 }
 
 const fn failed(what: &'static str, message: String) -> ListError {
-    ListError { what, gone: false, after_ms: None, message }
+    ListError { what, gone: false, flow: None, after_ms: None, message }
 }
 
 fn refused(error: CloudError) -> Ended {

@@ -515,9 +515,12 @@ fn what_is_refused_before_the_model_has_a_line_too_and_no_secret_in_it() {
     with_cloud(Hands::default(), options, async |address| {
         let caller = Caller::to(address);
         caller.ask("CreateForwardEntry", with(entry(1), "ExternalPort", "none")).await;
+        caller.ask("DeleteNatGateway", BTreeMap::new()).await;
     });
     let lines = ledger(&path);
     assert_eq!(lines[0]["outcome"]["code"], "InvalidExternalPort.Malformed");
+    // Whoever calls what is not in the RAM policy is found by the ledger.
+    assert_eq!(lines[1]["action"], "DeleteNatGateway");
     assert_eq!(lines[0]["parameters"].get("Signature"), None);
 }
 

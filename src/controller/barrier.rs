@@ -59,7 +59,7 @@ impl Barrier {
     pub fn due(
         &mut self,
         state: &State,
-        lanes: &Lanes,
+        lanes: &mut Lanes,
         now_ms: u64,
         request_survey: impl FnOnce() -> ListRequest,
     ) -> Vec<ListRequest> {
@@ -72,9 +72,12 @@ impl Barrier {
         }
         if self.surveyed {
             for table in state.tables_needed() {
+                let key = ListKey::Table(table.clone());
                 if self.table_due_ms(state, lanes, &table) <= now_ms
-                    && self.reading.insert(ListKey::Table(table.clone()))
+                    && !self.reading.contains(&key)
+                    && lanes.list(now_ms)
                 {
+                    self.reading.insert(key);
                     due.push(ListRequest::Table(table));
                 }
             }
@@ -87,8 +90,10 @@ impl Barrier {
     pub fn due_ms(&self, state: &State, lanes: &Lanes) -> Option<u64> {
         let free = |key: &ListKey, at: u64| (!self.reading.contains(key)).then_some(at);
         let tables = state.tables_needed().into_iter().filter(|_| self.surveyed);
-        let tables =
-            tables.filter_map(|table| free(&ListKey::Table(table.clone()), self.table_due_ms(state, lanes, &table)));
+        let tables = tables.filter_map(|table| {
+            let due_ms = self.table_due_ms(state, lanes, &table);
+            free(&ListKey::Table(table), due_ms).map(|due_ms| lanes.lists_ms(due_ms))
+        });
         let first = [free(&ListKey::Cluster, self.cluster_due_ms), free(&ListKey::Survey, self.survey_due_ms(state))];
         first.into_iter().flatten().chain(tables).min()
     }

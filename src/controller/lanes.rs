@@ -20,6 +20,7 @@ use self::turns::Turns;
 use self::window::Window;
 use crate::machine::identity::{AllocationId, EntryId, Generation, TableId};
 use crate::machine::intent::Intent;
+use crate::ports::cloud::FlowControl;
 
 /// The most calls at once on one table: at 50 ms a call 160 entries a second, above every flow control that was met.
 pub const CALLS_MAX: u32 = 8;
@@ -43,6 +44,8 @@ pub struct Lanes {
     all: Budget,
     creations: Budget,
     deletions: Budget,
+    /// Listings of tables, whatever their pages.
+    listings: Budget,
     /// The lane that was served last: the others come before it again.
     served: Option<TableId>,
     now_ms: u64,
@@ -76,8 +79,8 @@ pub enum Said {
     Busy,
     /// An earlier call with the same token is still under way.
     Running,
-    /// Flow control refused it, with the milliseconds to wait where it said them.
-    Throttled(Option<u64>),
+    /// Flow control refused it: what it limits, and the milliseconds to wait where it said them.
+    Throttled(FlowControl, Option<u64>),
     /// It was a deletion, and an entry of the table is Pending.
     Pending,
 }
@@ -190,10 +193,44 @@ impl Lanes {
             Said::Busy if lane.window.busy(lane.under_way()) => {}
             Said::Busy => lane.pause(now_ms, 0),
             Said::Running => lane.pause(now_ms, 0),
-            Said::Throttled(hint) => {
+            Said::Throttled(flow, hint) => {
                 lane.pause(now_ms, hint.unwrap_or(0));
-                budget.throttled(now_ms, hint);
+                match flow {
+                    FlowControl::Action => budget.throttled(now_ms, hint),
+                    FlowControl::Account => self.all.throttled(now_ms, hint),
+                }
             }
+        }
+    }
+
+    /// Takes a listing of a table out of what the account takes, if it takes one more now.
+    pub fn list(&mut self, now_ms: u64) -> bool {
+        let may = self.listings.available(now_ms) > 0 && self.all.available(now_ms) > 0;
+        if may {
+            self.listings.take();
+            self.all.take();
+        }
+        may
+    }
+
+    /// When a listing that is due at that moment may start at the earliest.
+    #[must_use]
+    pub fn lists_ms(&self, due_ms: u64) -> u64 {
+        self.listings.open_ms(due_ms).max(self.all.open_ms(due_ms))
+    }
+
+    /// A listing of a table ended well.
+    pub fn listed(&mut self) {
+        self.listings.well();
+        self.all.well();
+    }
+
+    /// A reading of the cloud was refused for flow control. What limits another action than ours limits no listing.
+    pub fn list_throttled(&mut self, now_ms: u64, flow: FlowControl, of_table: bool, hint_ms: Option<u64>) {
+        match flow {
+            FlowControl::Account => self.all.throttled(now_ms, hint_ms),
+            FlowControl::Action if of_table => self.listings.throttled(now_ms, hint_ms),
+            FlowControl::Action => {}
         }
     }
 

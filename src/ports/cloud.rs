@@ -54,10 +54,23 @@ pub fn is_about_entry(code: &str) -> bool {
     code == "IncorrectStatus.ForwardEntry"
 }
 
-/// Whether a refusal is flow control's, whatever it says of when to come again (aliyun-api.md §3.5).
+/// What flow control limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowControl {
+    /// Calls of one action.
+    Action,
+    /// All calls of the account.
+    Account,
+}
+
+/// What a refusal for flow control limits, whatever it says of when to come again; none if it is about something else
+/// (aliyun-api.md §3.5).
 #[must_use]
-pub fn is_flow_control(code: &str) -> bool {
-    code.contains("Throttling")
+pub fn flow_control(code: &str) -> Option<FlowControl> {
+    match code {
+        "Throttling.User" => Some(FlowControl::Account),
+        code => code.contains("Throttling").then_some(FlowControl::Action),
+    }
 }
 
 /// The parameters of one creation. All of them are decided and durable before the call; a repeat has equal ones.

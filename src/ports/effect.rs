@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use crate::machine::event::seen::{ClaimSeen, PodSeen};
 use crate::machine::identity::{AllocationId, EntryId, GatewayId, PodKey, TableId, VSwitchId};
 use crate::ports::cloud::{
-    CreateEntry, DeleteEntry, ErrorClass, ListedEip, ListedEntry, ListedGateway, ListedInterface,
+    CreateEntry, DeleteEntry, ErrorClass, FlowControl, ListedEip, ListedEntry, ListedGateway, ListedInterface,
 };
 use crate::ports::cluster::{Mapping, PodMark, Publication};
 
@@ -150,6 +150,8 @@ pub struct ListError {
     pub what: &'static str,
     /// The table does not exist, says the cloud.
     pub gone: bool,
+    /// Flow control refused it.
+    pub flow: Option<FlowControl>,
     /// Milliseconds before it should be read again, where flow control said them.
     pub after_ms: Option<u64>,
     /// What came back.

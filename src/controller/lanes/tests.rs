@@ -69,9 +69,12 @@ fn a_busy_table_waits_longer_each_time_and_no_less_than_it_said() {
     let mut lanes = Lanes::default();
     lanes.push(bind(1)).expect("for a lane");
     let mut now_ms = 0;
-    for (said, pause) in
-        [(Said::Busy, 200), (Said::Running, 400), (Said::Throttled(Some(5_000)), 5_000), (Said::Busy, 1_600)]
-    {
+    for (said, pause) in [
+        (Said::Busy, 200),
+        (Said::Running, 400),
+        (Said::Throttled(FlowControl::Action, Some(5_000)), 5_000),
+        (Said::Busy, 1_600),
+    ] {
         lanes.start(&table(), &bind(1));
         lanes.ended(&table(), &bind(1), now_ms, said);
         lanes.push(bind(1)).expect("for a lane");
@@ -249,12 +252,36 @@ fn flow_control_holds_all_lanes_of_that_kind_for_as_long_as_it_said() {
     lanes.push(unbind("e")).expect("for a lane");
     let (a, b) = (TableId::from("a"), TableId::from("b"));
     lanes.start(&a, &bind_of("a", 0));
-    lanes.ended(&a, &bind_of("a", 0), 0, Said::Throttled(Some(700)));
+    lanes.ended(&a, &bind_of("a", 0), 0, Said::Throttled(FlowControl::Action, Some(700)));
     let open: Vec<_> = lanes.next(699).map(|(table, _)| table).collect();
     assert_eq!(open, [table()], "deletions are another action");
     assert_eq!(lanes.due_ms(699), Some(700));
     let open: Vec<_> = lanes.next(700).map(|(table, _)| table).collect();
     assert_eq!(open.iter().filter(|table| **table == a || **table == b).count(), 2);
+}
+
+#[test]
+fn flow_control_of_listings_stops_listings_and_that_of_the_account_stops_everything() {
+    let mut lanes = Lanes::default();
+    lanes.push(bind_of("a", 0)).expect("for a lane");
+    assert!(lanes.list(0));
+    lanes.list_throttled(0, FlowControl::Action, true, Some(700));
+    assert!(!lanes.list(699));
+    assert_eq!(lanes.lists_ms(10), 700);
+    assert_eq!(lanes.next(10).count(), 1, "creations are another action");
+    assert!(lanes.list(700));
+    lanes.listed();
+    lanes.list_throttled(800, FlowControl::Action, false, Some(700));
+    assert!(lanes.list(801), "gateways and interfaces are other actions");
+    lanes.list_throttled(900, FlowControl::Account, false, Some(500));
+    assert!(!lanes.list(1_399));
+    assert_eq!((lanes.next(1_399).count(), lanes.due_ms(1_000)), (0, Some(1_400)));
+    assert!(lanes.list(1_400));
+    let table = TableId::from("a");
+    lanes.start(&table, &bind_of("a", 0));
+    lanes.ended(&table, &bind_of("a", 0), 2_000, Said::Throttled(FlowControl::Account, None));
+    assert!(!lanes.list(2_999));
+    assert!(lanes.list(3_000));
 }
 
 #[test]

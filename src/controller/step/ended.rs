@@ -5,7 +5,7 @@ use crate::controller::step::{Controller, EffectId, Now};
 use crate::machine::event::{Event, outcome};
 use crate::machine::identity::{AllocationId, Generation, TableId};
 use crate::machine::intent::Intent;
-use crate::ports::cloud::{ErrorClass, is_about_entry, is_about_pending, is_flow_control};
+use crate::ports::cloud::{ErrorClass, flow_control, is_about_entry, is_about_pending};
 use crate::ports::effect::{Ended, Refusal, Why};
 
 /// The pause before a claim that was dropped is looked at again: by then the watch has told.
@@ -167,9 +167,11 @@ fn said(ended: &Ended, deletion: bool) -> Said {
         Ended::Unknown { .. } => Said::Busy,
         Ended::Again { code, .. } if deletion && is_about_pending(code) => Said::Pending,
         Ended::Again { code, .. } if deletion && is_about_entry(code) => Said::Well,
-        Ended::Again { after_ms, code, .. } if is_flow_control(code) => Said::Throttled(*after_ms),
-        Ended::Again { after_ms: Some(_), .. } => Said::Running,
-        Ended::Again { after_ms: None, .. } => Said::Busy,
+        Ended::Again { after_ms, code, .. } => match (flow_control(code), after_ms) {
+            (Some(flow), after_ms) => Said::Throttled(flow, *after_ms),
+            (None, Some(_)) => Said::Running,
+            (None, None) => Said::Busy,
+        },
     }
 }
 

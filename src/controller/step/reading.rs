@@ -16,7 +16,7 @@ impl Controller {
             vswitches: self.vswitches_met.iter().cloned().chain(self.state.vswitches_known()).collect(),
             gateways: self.state.gateways_configured(),
         };
-        for request in self.barrier.due(&self.state, &self.lanes, machine_ms, survey) {
+        for request in self.barrier.due(&self.state, &mut self.lanes, machine_ms, survey) {
             self.list(now, request);
         }
         let locating = self.lists.values().any(|(request, _)| matches!(request, ListRequest::Interfaces(_)));
@@ -81,11 +81,13 @@ impl Controller {
                 }
             }
             (ListRequest::Table(table), Ok(Listing::Table(entries))) => {
+                self.lanes.listed();
                 self.table_listed(now, table, &entries, began);
                 self.barrier.looked(table, machine_ms, began.seq, entries.len());
                 self.barrier.read(&self.state, ListKey::Table(table.clone()), machine_ms);
             }
             (ListRequest::Table(table), Ok(Listing::Moved(entries))) if self.state.is_open(table) => {
+                self.lanes.listed();
                 self.writes_since.remove(table);
                 for event in relist::glimpse(&self.state, table, &entries) {
                     self.emit(now, event);
@@ -94,7 +96,13 @@ impl Controller {
                 self.barrier.moved(&self.state, table, machine_ms);
             }
             (request, Ok(_)) => self.list_failed(now, request, None),
-            (request, Err(error)) => self.list_failed(now, request, error.after_ms),
+            (request, Err(error)) => {
+                if let Some(flow) = error.flow {
+                    let of_table = matches!(request, ListRequest::Table(_));
+                    self.lanes.list_throttled(machine_ms, flow, of_table, error.after_ms);
+                }
+                self.list_failed(now, request, error.after_ms);
+            }
         }
     }
 
