@@ -252,6 +252,16 @@ impl World {
     }
 }
 
+/// A cluster of so many pods, all of them mapped.
+pub fn mapped(pods: u32, kept: Option<Vec<Record>>) -> World {
+    let mut world = World::new(crate::LAYOUT, kept);
+    for n in 0..pods {
+        world.come(n);
+        world.settle();
+    }
+    world
+}
+
 fn gateway(n: u8) -> String {
     format!("ngw-bp1uewa15k4iy5770ea{n}")
 }

@@ -7,7 +7,9 @@
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 #![expect(unreachable_pub, reason = "the modules of one test program")]
 
+mod histories;
 mod outside;
+mod reference;
 mod story;
 mod things;
 

@@ -30,6 +30,8 @@ pub struct Outside {
     configuration: Vec<Event>,
     /// PodDNATs without our annotation, by name.
     others: BTreeMap<String, seen::ClaimSeen>,
+    /// After each so many records the state is taken through a snapshot, which costs its size.
+    pub restored_each: u64,
 }
 
 /// The class of a refusal for want of room.
@@ -55,6 +57,7 @@ impl Outside {
             looked: BTreeMap::new(),
             configuration: Vec::new(),
             others: BTreeMap::new(),
+            restored_each: 1,
         };
         outside.record(Event::TermStarted(control::TermStarted { term: 1, holder: "a".into(), predecessor: None }));
         outside
@@ -67,6 +70,9 @@ impl Outside {
         let wall_ms = i64::try_from(machine_ms).expect("a story is short");
         let record = Record { seq: self.state.seq() + 1, term, machine_ms, wall_ms, event };
         self.state.apply(&record).unwrap_or_else(|error| panic!("{error}"));
+        if record.seq.is_multiple_of(self.restored_each) {
+            assert_eq!(check::restored(&self.state), None, "after {:?}", record.event);
+        }
         self.happened.push(record.event);
     }
 

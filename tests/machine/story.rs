@@ -77,7 +77,7 @@ struct Stage {
     begun: bool,
 }
 
-fn settings() -> control::Configured {
+pub fn settings() -> control::Configured {
     control::Configured {
         cluster_uid: "c1".into(),
         pools: 0,
@@ -217,6 +217,11 @@ impl Stage {
             "lacks" => self.claim_lacks(&words[1..]),
             "next-leader" => self.outside.next_leader(),
             "eip" => self.eip(&words[1..]),
+            "room" => {
+                let (short, floor) = (words[1] == "short", 1 << 26);
+                let free = if short { floor - 1 } else { 2 * floor };
+                self.outside.record(Event::RoomSeen(seen::RoomSeen { free, floor, short }));
+            }
             "full" => self.full(words[1]),
             "takes" => {
                 let entries = words[2].parse().expect("a number of entries");

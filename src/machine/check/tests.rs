@@ -160,6 +160,10 @@ const MUTANTS: &[Mutant] = &[
         state.pods_by_name.or_default(PodKey::new("default", "gone")).insert("gone".into());
     }),
     ("Indexed", |state| assert!(state.undecided.insert("gone".into()))),
+    ("Restored", |state| {
+        let id = first(state);
+        assert!(table(state).awaited.insert((id, (9, 9).into())));
+    }),
     ("Timed", |state| assert!(state.timers.insert((7, Timer::Grace("a".into()))))),
     ("Timed", |state| state.holds.get_mut(&(EIP, Protocol::Tcp, 512)).unwrap().resting_ms = Some(7)),
 ];
@@ -167,10 +171,11 @@ const MUTANTS: &[Mutant] = &[
 #[test]
 fn each_invariant_catches_its_mutants() {
     assert_eq!(all(&full()), []);
+    assert_eq!(restored(&full()), None);
     for (name, mutate) in MUTANTS {
         let mut state = full();
         mutate(&mut state);
-        let found = all(&state);
+        let found: Vec<_> = all(&state).into_iter().chain(restored(&state)).collect();
         assert!(found.iter().any(|violation| violation.invariant == *name), "{name}: {found:?}");
     }
     let with_mutants: BTreeSet<&str> = MUTANTS.iter().map(|(name, _)| *name).collect();

@@ -38,7 +38,7 @@ impl Invariant for Replay {
                             return;
                         }
                     }
-                    for violation in check::all(&state) {
+                    for violation in check::all(&state).into_iter().chain(check::restored(&state)) {
                         found.push(format!("replica {replica} after replay: {violation}"));
                     }
                     if let Some((seq, was)) = self.was.remove(replica)
