@@ -177,8 +177,8 @@ impl State {
             claim_revision: a.claim_revision,
             published: match a.published {
                 Published::Nothing => (a.lacks << LACKS_SHIFT, 0),
-                Published::Content(content) => (1 | a.lacks << LACKS_SHIFT, content),
-                Published::Unknown => (2 | a.lacks << LACKS_SHIFT, 0),
+                Published::Content(content) => (1 | (a.lacks << LACKS_SHIFT), content),
+                Published::Unknown => (2 | (a.lacks << LACKS_SHIFT), 0),
             },
             established: a.established,
             probe: a.probe,
