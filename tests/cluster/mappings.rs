@@ -146,6 +146,9 @@ fn a_deleted_deployment_leaves_nothing(plane: &ControlPlane) {
         namespace.delete(DEPLOYMENTS, "game", &propagation(policy));
         let took = world.await_nothing_left();
         eventually("end of the pods", PATIENCE, || is(namespace.pods().is_empty(), namespace.pods().len()));
+        // One that goes in the foreground goes after its pods.
+        let path = format!("{}/game", namespace.path(DEPLOYMENTS));
+        eventually("end of the Deployment", PATIENCE, || is(world.api.find(&path).is_none(), &path));
         println!("{policy}: nothing is left {:.1} s after the deletion", took.as_secs_f64());
     }
     namespace.create(DEPLOYMENTS, &deployment("game", 5, "80,443/udp"));
