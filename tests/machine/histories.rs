@@ -237,7 +237,9 @@ impl Stage {
 
     fn position(&self, address: Ipv4Addr) -> Result<usize, String> {
         let all = 0..self.usable.len();
-        all.into_iter().find(|position| eip(0, *position) == address).ok_or(format!("{address} is of another zone"))
+        all.into_iter()
+            .find(|position| eip(0, *position) == address)
+            .ok_or_else(|| format!("{address} is of another zone"))
     }
 
     fn given(&self, body: &decided::Allocated) -> Result<(u64, Given), String> {
@@ -303,7 +305,7 @@ fn eip(zone: u8, position: usize) -> Ipv4Addr {
 }
 
 fn number(pod: &str) -> Result<u64, String> {
-    pod.strip_prefix("0-").and_then(|number| number.parse().ok()).ok_or(format!("{pod} is of another zone"))
+    pod.strip_prefix("0-").and_then(|number| number.parse().ok()).ok_or_else(|| format!("{pod} is of another zone"))
 }
 
 fn equal<T: PartialEq + std::fmt::Debug>(what: &str, machine: &T, reference: &T) -> Result<(), String> {
