@@ -14,7 +14,9 @@
 
 pub mod clock;
 pub mod entropy;
+pub mod fold;
 pub mod history;
+mod keeper;
 pub mod phase;
 pub mod writer;
 
@@ -35,7 +37,7 @@ use crate::ports::effect::{Ended, ListError, Listing};
 use self::clock::Clock;
 use self::history::History;
 use self::phase::{Phase, effect_word, list_word};
-use self::writer::{Views, Writer};
+use self::writer::{Answer, Views, Writer};
 
 /// The watches, as one stream in order.
 #[expect(async_fn_in_trait, reason = "everything here lives on one thread")]
@@ -160,12 +162,14 @@ impl<'a, K: Cluster + Lease, C: Cloud, W: Watch, O: Observer> Driver<'a, K, C, W
             tokio::select! {
                 biased;
                 () = &mut asked => break,
-                written = self.writer.written() => {
-                    let written = written?;
-                    self.observer.phase(Phase::Appended);
-                    self.observer.recorded(&written.records);
-                    self.take(Input::Appended(written.head))?;
-                }
+                answer = self.writer.answered() => match answer? {
+                    Answer::Written(written) => {
+                        self.observer.phase(Phase::Appended);
+                        self.observer.recorded(&written.records);
+                        self.take(Input::Appended(written.head))?;
+                    }
+                    Answer::Kept(kept) => self.take(Input::Kept(kept))?,
+                },
                 Some(landed) = self.flights.next() => self.land(landed)?,
                 () = self.watch.wait() => {}
                 () = tokio::time::sleep_until(wake) => self.take(Input::Woke)?,
@@ -249,6 +253,7 @@ impl<'a, K: Cluster + Lease, C: Cloud, W: Watch, O: Observer> Driver<'a, K, C, W
                     let cluster = self.cluster;
                     self.flights.push(async move { Landed::Lease(call_lease(cluster, call).await) }.boxed_local());
                 }
+                Output::Keep(keep) => self.writer.keep(keep)?,
                 Output::Stop(stop) => return Err(stop.into()),
             }
         }

@@ -41,6 +41,13 @@
 //! | `natgw_rebased_total` | counter | | times that history was found not to be continuous |
 //! | `natgw_journal_head` | gauge | | number of the last durable record |
 //! | `natgw_journal_bytes` | gauge | | what the journal's directory takes on the disk |
+//! | `natgw_journal_snapshot_age_seconds` | gauge | | wall time since the newest snapshot; missing until there is one |
+//! | `natgw_journal_snapshots` | gauge | | snapshots from which the records go on |
+//! | `natgw_journal_pruned_records` | gauge | | records that were removed since the journal began: a snapshot stands for them |
+//! | `natgw_journal_free_bytes` | gauge | | what the journal's disk can still take |
+//! | `natgw_journal_floor_bytes` | gauge | | what should be free: below it records are pruned and nothing new is allocated |
+//! | `natgw_journal_short` | gauge | | 1 while less than that is free, and nothing new is allocated |
+//! | `natgw_journal_keep_failures_total` | counter | | snapshots and looks that failed: the journal is kept as it is then |
 //! | `natgw_journal_append_seconds` | histogram | | from handing over a group to its being durable |
 
 mod encode;

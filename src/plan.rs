@@ -150,6 +150,7 @@ impl Rehearsal {
             rebased,
             timing,
             speed: 1,
+            keeping: None,
         };
         let head = Head { seq: state.seq(), hash: [0; 32] };
         let mut controller = Controller::new(identity, state, head);
@@ -188,8 +189,8 @@ impl Rehearsal {
                 self.records.extend(records);
                 Ok(Some(Input::Appended(Head { seq, hash: [0; 32] })))
             }
-            // Here a plan ends and a change would begin.
-            Output::Start(..) => Ok(None),
+            // Here a plan ends and a change would begin. The journal is not touched.
+            Output::Start(..) | Output::Keep(_) => Ok(None),
             Output::List(id, request) => {
                 self.readings = self.readings.saturating_add(1);
                 if self.readings > READINGS_MAX {

@@ -137,7 +137,8 @@
 //! * All files of a journal exchanged for all files of another: it is that other journal, by its identity, and whole.
 //! * An anchor slot damaged *and* the last group lost: the other slot knows one write less.
 //! * A head known elsewhere that lies before what was pruned: it is believed.
-//! * Damage to entries that were read at no opening: [`Journal::open`] reads the ends; natgw folds all of it.
+//! * Damage to entries that were read at no opening: [`Journal::open`] reads the ends; natgw folds the newest snapshot and
+//!   all after it, and `natgw-replay verify` whatever is there.
 //! * Whoever can write the files can forge them: the chain has no key.
 
 mod anchor;

@@ -10,9 +10,11 @@
 //! * [`fixture`] folds a file of records, for tests that compare digests.
 //!
 //! A journal that is not whole is read as far as it goes, and the first missing entry is named: a shorter history never
-//! passes for a whole one. Where the beginning was pruned, that is said, and nothing is folded without it. Several journals (of replicas) are ordered by term and each is read alone; [`history`] tells
+//! passes for a whole one. Where the beginning was pruned, that is
+//! said, and folding begins with the snapshot that stands for it ([`base`]). Several journals (of replicas) are ordered by term and each is read alone; [`history`] tells
 //! how they hang together. No answer crosses a gap.
 
+pub mod base;
 pub mod explain;
 pub mod fixture;
 pub mod history;

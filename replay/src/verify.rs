@@ -7,16 +7,20 @@
 //! 5. All invariants, the agenda and the digest computed anew ([`check::all`]): at intervals that grow with the history,
 //!    so that their cost stays in proportion to it, and at the end.
 //! 6. The digests that the journal carries, against the one that the fold arrives at.
+//! 7. Every snapshot, against the state that the fold arrives at where it stands. Where the beginning was pruned the fold
+//!    begins with the oldest of them.
 //!
 //! After a record that cannot be decoded or is illegal nothing is folded any more: what came after would be judged by a
 //! state that is not the one in which it was written.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Result;
 use natgw::machine::check;
 use natgw::machine::event::{Event, Record};
 use natgw::machine::state::{DIGEST_VERSION, State};
+use natgw_journal::Snapshot;
 use serde::Serialize;
 
 use crate::history::{History, Link, Source};
@@ -54,6 +58,10 @@ pub struct Report {
     pub full_checks: u64,
     /// Digests in the journal that were compared.
     pub digests_compared: u64,
+    /// The last record that the folding found in a snapshot; 0 where it began with nothing.
+    pub folded_from: u64,
+    /// Snapshots that were compared with the state where they stand, the one with which the folding began left out.
+    pub snapshots_compared: u64,
     /// Digests in the journal of a version that this build does not compute.
     pub digests_of_other_versions: u64,
     /// The digest of the state at the end, in hexadecimal; none if the folding ended before.
@@ -91,15 +99,21 @@ pub fn verify(history: &History, format: Format, out: &mut impl Write) -> Result
 pub fn examine(journal: &Source) -> Report {
     let mut folding = Folding::default();
     let mut events = 0_u64;
-    if let Some(words) = journal.pruned() {
+    match journal.base() {
+        Ok(state) => folding.begin(state),
         // The state before the first record is not known: chain and decoding are checked, nothing is folded.
-        folding.end(Finding::at(journal.copy.first_seq(), format!("{words}, so the history cannot be folded")));
+        Err(finding) => folding.end(finding),
     }
+    let snapshots: BTreeMap<u64, &Snapshot> =
+        journal.copy.snapshots().iter().map(|snapshot| (snapshot.through.seq, snapshot)).collect();
     for record in journal.records() {
         match record {
             Ok(record) => {
                 events = events.saturating_add(1);
                 folding.fold(&record);
+                if let Some(snapshot) = snapshots.get(&record.seq) {
+                    folding.compare_snapshot(journal, snapshot);
+                }
             }
             Err(finding) => folding.end(finding),
         }
@@ -122,6 +136,8 @@ pub fn examine(journal: &Source) -> Report {
         last_term: journal.terms.last().map(|start| start.term),
         full_checks: folding.full_checks,
         digests_compared: folding.digests_compared,
+        folded_from: folding.base,
+        snapshots_compared: folding.snapshots_compared,
         digests_of_other_versions: folding.digests_of_other_versions,
         digest: (!folding.ended).then(|| hex(&folding.state.digest())),
         findings: folding.findings,
@@ -133,6 +149,9 @@ pub fn examine(journal: &Source) -> Report {
 #[derive(Default)]
 struct Folding {
     state: State,
+    /// The last record that is in the snapshot with which the folding began.
+    base: u64,
+    snapshots_compared: u64,
     /// The last entry read, folded or not.
     read: u64,
     folded: u64,
@@ -146,9 +165,14 @@ struct Folding {
 }
 
 impl Folding {
+    fn begin(&mut self, state: State) {
+        (self.base, self.read) = (state.seq(), state.seq());
+        self.state = state;
+    }
+
     fn fold(&mut self, record: &Record) {
         self.read = record.seq;
-        if self.ended {
+        if self.ended || record.seq <= self.base {
             return;
         }
         if let Some(digest) = journaled_digest(&record.event) {
@@ -185,6 +209,26 @@ impl Folding {
         if journaled != folded {
             let (journaled, folded) = (hex(&journaled), hex(&folded));
             self.found(Finding::at(seq, format!("the journal has digest {journaled}, the fold arrives at {folded}")));
+        }
+    }
+
+    /// A snapshot must be the state that the records before it add up to, in everything.
+    fn compare_snapshot(&mut self, journal: &Source, snapshot: &Snapshot) {
+        let through = snapshot.through.seq;
+        if self.ended || through <= self.base {
+            return;
+        }
+        self.snapshots_compared = self.snapshots_compared.saturating_add(1);
+        match journal.restore(snapshot) {
+            Ok(restored) if restored.image() == self.state.image() => {}
+            Ok(restored) => {
+                let (snapshot, folded) = (hex(&restored.digest()), hex(&self.state.digest()));
+                let words = format!(
+                    "the snapshot through {through} is another state (digest {snapshot}) than the fold arrives at ({folded})"
+                );
+                self.found(Finding::at(through, words));
+            }
+            Err(words) => self.found(Finding::at(through, words)),
         }
     }
 
@@ -234,6 +278,12 @@ fn print_report(report: &Report, out: &mut impl Write) -> Result<()> {
     writeln!(out, "  legality, invariants touched    {folded} events")?;
     writeln!(out, "  all invariants, agenda, digest  {full_checks} times")?;
     writeln!(out, "  journaled digests               {digests_compared} compared")?;
+    if report.folded_from > 0 {
+        writeln!(out, "  folded from                     the snapshot through event {}", report.folded_from)?;
+    }
+    if report.snapshots_compared > 0 {
+        writeln!(out, "  snapshots                       {} compared", report.snapshots_compared)?;
+    }
     if report.digests_of_other_versions > 0 {
         writeln!(out, "  digests of other versions       {} not compared", report.digests_of_other_versions)?;
     }

@@ -7,9 +7,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use natgw::machine::event::{Event, control};
-use natgw::machine::state::DIGEST_VERSION;
-use natgw_journal::{Head, JournalId};
+use natgw::machine::event::kept::Kept;
+use natgw::machine::event::{Event, Record, codec, control};
+use natgw::machine::state::{DIGEST_VERSION, State};
+use natgw_journal::{Head, Journal, JournalId};
 use serde_json::Value;
 use story::Story;
 
@@ -138,7 +139,7 @@ fn bytes_that_are_no_record_are_found_and_the_rest_is_still_told() {
     let story = Story::whole();
     let mut journal = story.write_open(scratch.path(), 1, 4);
     let head = journal.append(&[vec![0xff; 40]]).unwrap();
-    let last = natgw::machine::event::codec::encode(&story.records[0]).unwrap();
+    let last = codec::encode(&story.records[0]).unwrap();
     journal.append(&[last]).unwrap();
     journal.close().unwrap();
     story::copy_tree(scratch.path(), dir.path());
@@ -207,7 +208,7 @@ fn elsewhere(story: &Story, plain: &Path, export: &Path) {
         natgw_journal::Opened::Fresh(journal) => journal,
         other => panic!("{other:?}"),
     };
-    let entries = story.records.iter().map(|record| natgw::machine::event::codec::encode(record).unwrap());
+    let entries = story.records.iter().map(|record| codec::encode(record).unwrap());
     journal.append(&entries.collect::<Vec<_>>()).unwrap();
 }
 
@@ -250,7 +251,7 @@ fn exports_and_plain_segments_are_read_like_any_journal() {
 }
 
 #[test]
-fn a_pruned_beginning_is_said_and_nothing_is_folded_without_it() {
+fn a_pruned_beginning_without_a_state_is_said_and_nothing_is_folded() {
     let (root, story) = (tempfile::tempdir().unwrap(), Story::whole());
     let [dir, export] = ["sled", "export.jsonl"].map(|name| root.path().join(name));
     let mut journal = story.write_open(&dir, 1, 1);
@@ -259,7 +260,7 @@ fn a_pruned_beginning_is_said_and_nothing_is_folded_without_it() {
         let mut writer = view.begin_snapshot().unwrap();
         writer.push(b"the state".to_vec()).unwrap();
         writer.finish([0; 32]).unwrap();
-        let again = natgw::machine::event::codec::encode(&story.records[0]).unwrap();
+        let again = codec::encode(&story.records[0]).unwrap();
         journal.append(&[again]).unwrap();
     }
     while journal.prune_step(2).unwrap() {}
@@ -273,7 +274,7 @@ fn a_pruned_beginning_is_said_and_nothing_is_folded_without_it() {
         assert!(text(&output).contains(&format!("note: entries 1 to {last} were pruned")), "{}", text(&output));
         let (code, findings) = verify(&[journal]);
         assert_eq!((code, findings.len()), (1, 1), "{findings:?}");
-        assert!(findings[0]["finding"].as_str().unwrap().contains("cannot be folded"), "{findings:?}");
+        assert!(findings[0]["finding"].as_str().unwrap().contains("no snapshot gives the state"), "{findings:?}");
     }
     // A snapshot that rots is a finding, too, while another one stands for what was pruned.
     let name = format!("snapshot-{:016x}", last + 1);
@@ -282,6 +283,66 @@ fn a_pruned_beginning_is_said_and_nothing_is_folded_without_it() {
     fs::write(dir.join(&name), bytes).unwrap();
     let output = replay(&["log"], &[&dir]);
     assert_eq!((status(&output), text(&output).contains("cannot be used")), (1, true), "{}", text(&output));
+}
+
+/// Takes a snapshot of what the records so far add up to; `forge` changes the state first.
+fn snapshot(journal: &Journal, records: &[Record], forge: impl FnOnce(&mut Vec<Record>)) {
+    let mut state = State::default();
+    records.iter().for_each(|record| state.apply(record).unwrap());
+    let mut stream: Vec<_> = state.snapshot().collect();
+    forge(&mut stream);
+    let view = journal.view();
+    let mut writer = view.begin_snapshot().unwrap();
+    stream.iter().for_each(|record| writer.push(codec::encode(record).unwrap()).unwrap());
+    writer.finish(state.digest()).unwrap();
+}
+
+#[test]
+fn a_pruned_journal_is_folded_from_its_snapshot_and_every_snapshot_is_compared() {
+    let (root, story) = (tempfile::tempdir().unwrap(), Story::whole());
+    let whole = root.path().join("whole");
+    let digest_of = |path: &Path| {
+        let output = replay(&["verify", "-o", "json"], &[path]);
+        (status(&output), lines(&output).remove(0))
+    };
+    story.write(&whole, 1, 4);
+    let (_, unpruned) = digest_of(&whole);
+    for forged in [false, true] {
+        let dir = root.path().join(format!("pruned-{forged}"));
+        let export = root.path().join(format!("export-{forged}"));
+        let (early, late) = (story.records.len() / 3, story.records.len() * 2 / 3);
+        let bytes: Vec<_> = story.records.iter().map(|record| codec::encode(record).unwrap()).collect();
+        let mut journal = story::begin(&dir, 1);
+        journal.append(&bytes[..early]).unwrap();
+        snapshot(&journal, &story.records[..early], |_| ());
+        journal.append(&bytes[early..late]).unwrap();
+        snapshot(&journal, &story.records[..late], |stream| {
+            // What the digest does not say: nobody would notice but by comparing everything.
+            let frame = stream.iter_mut().find_map(|record| match &mut record.event {
+                Event::Kept(Kept::Frame(body)) => Some(body),
+                _ => None,
+            });
+            frame.unwrap().term_seen += u64::from(forged);
+        });
+        journal.append(&bytes[late..]).unwrap();
+        while journal.prune_step(2).unwrap() {}
+        assert_eq!(journal.first_seq().unwrap(), early as u64 + 1);
+        journal.view().export(&mut fs::File::create(&export).unwrap()).unwrap();
+        journal.close().unwrap();
+        for path in [&dir, &export] {
+            let (code, report) = digest_of(path);
+            assert_eq!((&report["folded_from"], &report["digest"]), (&early.into(), &unpruned["digest"]), "{report}");
+            // An export carries the oldest snapshot alone.
+            let compared = u64::from(path == &dir);
+            assert_eq!((code, &report["snapshots_compared"]), (i32::from(forged && compared == 1), &compared.into()));
+            let explained = replay(&["explain", "games/web-0"], &[path]);
+            assert!(
+                text(&explained).contains(&format!("note: entries 1 to {early} were pruned")),
+                "{}",
+                text(&explained)
+            );
+        }
+    }
 }
 
 /// A journal of its own for a later term that goes on from that head.

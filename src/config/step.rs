@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Configuration, JOURNAL_RETENTION, JournalSettings, LeaderElection, Pool, PortBreak, RepairPolicy};
 use super::{LEASE_DURATION, PORT_COOLDOWN, RENEW_DEADLINE, RESYNC_INTERVAL, RETRY_PERIOD};
+use crate::controller::keeping::Policy;
 use crate::controller::lease::Timing;
 use crate::controller::step;
 use crate::machine::event::control;
@@ -89,6 +90,14 @@ impl Pool {
 
 /// `portRangeStart` and `portRangeEnd` of the documented configuration (ack-pod-dnat.txt).
 const DOCUMENTED_PORTS: (u16, u16) = (512, 1024);
+
+impl JournalSettings {
+    /// As the step takes it.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy::of(milliseconds(self.retention))
+    }
+}
 
 impl LeaderElection {
     /// As the step takes it.

@@ -12,6 +12,8 @@ pub mod step;
 
 pub mod barrier;
 
+pub mod keeping;
+
 pub mod lease;
 
 pub mod lanes;

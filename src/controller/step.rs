@@ -4,6 +4,7 @@
 //! [`Controller::handle`] with [`Input::Woke`] no later than [`Controller::poll_timeout`].
 
 mod ended;
+mod keep;
 mod messages;
 mod reading;
 mod start;
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::controller::barrier::{Barrier, Suspicions};
 use crate::controller::departed::Departed;
+use crate::controller::keeping::{Keeping, Policy};
 use crate::controller::lanes::Lanes;
 use crate::controller::lease::{self, Lease, Turn};
 use crate::controller::pacing::{Addresses, Again};
@@ -40,6 +42,8 @@ pub struct Identity {
     pub timing: lease::Timing,
     /// Machine time runs this many times as fast as the clock.
     pub speed: u32,
+    /// How the journal is kept while this process leads; none leaves it as it is.
+    pub keeping: Option<Policy>,
 }
 
 /// Decisions in one step: more means that deciding does not end.
@@ -61,6 +65,7 @@ pub struct Controller {
     lanes: Lanes,
     again: Again,
     addresses: Addresses,
+    keeping: Option<Keeping>,
     /// Machine time at which this process began, and the clock then.
     began: (u64, Option<u64>),
     /// Machine time of the last input.
@@ -110,6 +115,7 @@ impl Controller {
         Self {
             began: (state.machine_ms(), None),
             digest_at: state.seq().saturating_add(DIGEST_EVERY),
+            keeping: identity.keeping.map(Keeping::new),
             identity,
             state,
             configuration: None,
@@ -157,6 +163,7 @@ impl Controller {
             Input::Appended(head) => self.appended(now, head),
             Input::EffectEnded(id, ended) => self.effect_ended(now, id, ended),
             Input::LeaseAnswered(answer) => self.lease_answered(now, answer),
+            Input::Kept(kept) => self.kept(now, kept),
             Input::Woke => {}
         }
         self.go_on(now);
@@ -185,6 +192,7 @@ impl Controller {
             due.extend(
                 self.barrier.due_ms(&self.state, &self.lanes).filter(|at| *at != u64::MAX).map(|at| self.monotonic(at)),
             );
+            due.extend(self.keeping.as_ref().and_then(Keeping::due_ms));
             due.extend(self.appending.map(|(_, since)| since.saturating_add(self.identity.timing.renew_deadline_ms)));
         }
         due.into_iter().min().filter(|due| *due != u64::MAX)
@@ -194,6 +202,12 @@ impl Controller {
     #[must_use]
     pub const fn state(&self) -> &State {
         &self.state
+    }
+
+    /// How the journal is kept; `None` where nobody looks after it.
+    #[must_use]
+    pub const fn keeping(&self) -> Option<&Keeping> {
+        self.keeping.as_ref()
     }
 
     /// Until when a call that changes something may start, in monotonic milliseconds, while this process leads.
@@ -368,6 +382,7 @@ impl Controller {
             }
             return;
         }
+        self.keep(now);
         self.decide(now);
         self.read_what_is_due(now);
         self.start_what_is_due(now);

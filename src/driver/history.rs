@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use natgw_journal::{Entries, Journal, JournalId, Opened, set_aside};
+use natgw_journal::{Journal, JournalId, Opened, set_aside};
 
 use crate::controller::step::Head;
-use crate::machine::event::codec;
-use crate::machine::state::{IllegalEvent, State};
+use crate::driver::fold::fold;
+use crate::machine::state::State;
 use crate::ports::cluster::LeaseRecord;
 
 /// What a controller starts from.
@@ -61,17 +61,6 @@ pub enum Error {
     },
 }
 
-/// Why entries are no history.
-#[derive(Debug, thiserror::Error)]
-enum Broken {
-    #[error("{0}")]
-    Unread(natgw_journal::Error),
-    #[error("entry {seq} is no record: {source}")]
-    Undecodable { seq: u64, source: codec::Error },
-    #[error("{0}")]
-    Illegal(IllegalEvent),
-}
-
 /// Opens the journal in `dir` and folds it. `fresh` is the identity of a journal that has to be begun.
 ///
 /// # Errors
@@ -86,7 +75,7 @@ pub fn open(dir: &Path, fresh: JournalId, earlier: &Earlier) -> Result<History, 
     let heads: Vec<_> = heads.collect();
     let reason = match Journal::open(dir, fresh, &heads).map_err(failed)? {
         Opened::Fresh(journal) => return Ok(History::begun(journal, none_before(earlier), None)),
-        Opened::Continued(journal) => match fold(journal.entries(1)) {
+        Opened::Continued(journal) => match fold(&journal.view(), &|| true) {
             Ok(state) => return Ok(History::continued(journal, state)),
             Err(broken) => {
                 drop(journal);
@@ -130,22 +119,10 @@ fn none_before(earlier: &Earlier) -> Option<String> {
     led.then(|| format!("the journal is new, but the Lease is at term {} and {claims} PodDNATs exist", lease.term))
 }
 
-fn fold(entries: Entries<'_>) -> Result<State, Broken> {
-    let mut state = State::default();
-    for entry in entries {
-        let entry = entry.map_err(Broken::Unread)?;
-        let record =
-            codec::decode(entry.seq, &entry.bytes).map_err(|source| Broken::Undecodable { seq: entry.seq, source })?;
-        state.apply(&record).map_err(Broken::Illegal)?;
-        // The controller begins with what is in the agenda at the end; how it came about would grow with the history.
-        drop(state.take_agenda_changes());
-    }
-    Ok(state)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::event::codec;
     use crate::machine::event::control::{DigestTaken, TermStarted};
     use crate::machine::event::{Event, Record};
 

@@ -2,12 +2,13 @@
 //!
 //! Both channels are bounded: the step has one group under way at a time. After the first error nothing more is
 //! accepted, for what is on the disk is unknown until the journal is opened again. While no group comes the journal is
-//! settled, so that a loss of the last group would be called by its name.
+//! settled, so that a loss of the last group would be called by its name. Between groups it is looked after
+//! ([`Writer::keep`]): a group waits for one step of that at the most.
 //!
 //! Others may look at what is durable ([`Views`]): between two groups the thread hands out a consistent prefix, which is
 //! read elsewhere while the journal goes on.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use std::sync::Arc;
 use natgw_journal::{Directory, Journal, SledReader, View};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::keeper::Keeper;
+pub use super::keeper::Measure;
+use crate::controller::keeping::{Keep, Kept};
 use crate::controller::step::Head;
 use crate::machine::event::{Record, codec};
 
@@ -23,9 +27,9 @@ use crate::machine::event::{Record, codec};
 /// person takes to pull a plug.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// Places of the queue: one for the step's group, one for a view, one for the end. None of them is ever full when its own
-/// comes, so that a question about the journal cannot keep a group out.
-const PLACES: usize = 3;
+/// Places of the queue: one for the step's group, one for a view, one for looking after it, one for the end. None of them
+/// is ever full when its own comes, so that a question about the journal cannot keep a group out.
+const PLACES: usize = 4;
 
 /// A group that is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +38,15 @@ pub struct Written {
     pub records: Vec<Record>,
     /// The journal's head after it.
     pub head: Head,
+}
+
+/// What the thread did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A group is durable.
+    Written(Written),
+    /// What was asked for in [`Writer::keep`] is done, or failed by itself.
+    Kept(Kept),
 }
 
 /// Why nothing more can be journaled.
@@ -65,6 +78,9 @@ enum Work {
     Append(Vec<Record>),
     /// With the leave to ask, which is given back when this is taken.
     View(oneshot::Sender<JournalView>, OwnedSemaphorePermit),
+    Keep(Keep),
+    /// Nothing new: what is under way goes on.
+    Step,
     Close,
 }
 
@@ -90,7 +106,7 @@ impl Views {
 pub struct Writer {
     work: SyncSender<Work>,
     one_view: Arc<Semaphore>,
-    answers: mpsc::Receiver<Result<Written, Error>>,
+    answers: mpsc::Receiver<Result<Answer, Error>>,
     thread: JoinHandle<()>,
 }
 
@@ -100,10 +116,18 @@ impl Writer {
     /// # Errors
     /// Fails when the system gives no thread.
     pub fn start(journal: Journal) -> Result<Self, Error> {
+        Self::start_with(journal, Box::new(Journal::room))
+    }
+
+    /// The same with another way to measure the disk.
+    ///
+    /// # Errors
+    /// As [`Writer::start`].
+    pub fn start_with(journal: Journal, measure: Measure) -> Result<Self, Error> {
         let (work, queue) = sync_channel(PLACES);
         let (answer, answers) = mpsc::channel(1);
         let write = move || {
-            if let Err(error) = write(journal, &queue, &answer) {
+            if let Err(error) = (Thread { journal, keeper: Keeper::new(measure) }).run(&queue, &answer) {
                 // Nobody listens any more where the loop has ended first.
                 answer.blocking_send(Err(error)).ok();
             }
@@ -126,11 +150,19 @@ impl Writer {
         self.work.try_send(Work::Append(records)).map_err(|_| Error::Lost)
     }
 
-    /// The next group that became durable. Never ends while none is under way.
+    /// Has the journal looked after. One thing at a time: the next when this one is answered.
     ///
     /// # Errors
-    /// Fails when the group, or settling, failed.
-    pub async fn written(&mut self) -> Result<Written, Error> {
+    /// Fails when the thread ended or has something to do already.
+    pub fn keep(&self, keep: Keep) -> Result<(), Error> {
+        self.work.try_send(Work::Keep(keep)).map_err(|_| Error::Lost)
+    }
+
+    /// The next group that became durable, or what was done for the journal. Never ends while nothing is under way.
+    ///
+    /// # Errors
+    /// Fails when the group, settling or pruning failed.
+    pub async fn answered(&mut self) -> Result<Answer, Error> {
         self.answers.recv().await.unwrap_or(Err(Error::Lost))
     }
 
@@ -149,40 +181,63 @@ impl Writer {
     }
 }
 
-fn write(
-    mut journal: Journal,
-    queue: &Receiver<Work>,
-    answer: &mpsc::Sender<Result<Written, Error>>,
-) -> Result<(), Error> {
-    loop {
-        let work = match queue.recv_timeout(IDLE) {
-            Ok(work) => work,
-            Err(RecvTimeoutError::Timeout) => {
-                journal.settle().map_err(Error::Journal)?;
-                match queue.recv() {
-                    Ok(work) => work,
-                    Err(_) => break,
+/// What the thread has.
+struct Thread {
+    journal: Journal,
+    keeper: Keeper,
+}
+
+impl Thread {
+    fn run(mut self, queue: &Receiver<Work>, answer: &mpsc::Sender<Result<Answer, Error>>) -> Result<(), Error> {
+        while let Some(work) = self.next(queue)? {
+            let told = match work {
+                Work::Append(records) => Some(Answer::Written(self.append(records)?)),
+                Work::View(reply, leave) => {
+                    drop(leave);
+                    // Whoever asked may have gone.
+                    reply.send(self.journal.view()).ok();
+                    None
                 }
+                Work::Keep(keep) => {
+                    self.keeper.begin(&self.journal, keep);
+                    None
+                }
+                Work::Step => None,
+                Work::Close => break,
+            };
+            let kept = self.keeper.step(&mut self.journal).map_err(Error::Journal)?.map(Answer::Kept);
+            // Nobody listens any more where the loop has ended first.
+            let heard = |told| answer.blocking_send(Ok(told)).is_ok();
+            if !told.into_iter().chain(kept).all(heard) {
+                break;
             }
-            Err(RecvTimeoutError::Disconnected) => break,
-        };
-        let records = match work {
-            Work::Append(records) => records,
-            Work::View(reply, leave) => {
-                drop(leave);
-                // Whoever asked may have gone.
-                reply.send(journal.view()).ok();
-                continue;
-            }
-            Work::Close => break,
-        };
-        let group: Vec<_> = records.iter().map(codec::encode).collect::<Result<_, _>>().map_err(Error::Encode)?;
-        let natgw_journal::Head { seq, hash } = journal.append(&group).map_err(Error::Journal)?;
-        if answer.blocking_send(Ok(Written { records, head: Head { seq, hash } })).is_err() {
-            break;
         }
+        self.keeper.end();
+        self.journal.close().map_err(Error::Journal)
     }
-    journal.close().map_err(Error::Journal)
+
+    /// What comes next; settles where nothing comes. `None` at the end.
+    fn next(&mut self, queue: &Receiver<Work>) -> Result<Option<Work>, Error> {
+        if self.keeper.is_busy() {
+            return Ok(match queue.try_recv() {
+                Ok(work) => Some(work),
+                Err(TryRecvError::Empty) => Some(Work::Step),
+                Err(TryRecvError::Disconnected) => None,
+            });
+        }
+        match queue.recv_timeout(IDLE) {
+            Ok(work) => return Ok(Some(work)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => self.journal.settle().map_err(Error::Journal)?,
+        }
+        Ok(if self.keeper.waits() { Some(Work::Step) } else { queue.recv().ok() })
+    }
+
+    fn append(&mut self, records: Vec<Record>) -> Result<Written, Error> {
+        let group: Vec<_> = records.iter().map(codec::encode).collect::<Result<_, _>>().map_err(Error::Encode)?;
+        let natgw_journal::Head { seq, hash } = self.journal.append(&group).map_err(Error::Journal)?;
+        Ok(Written { records, head: Head { seq, hash } })
+    }
 }
 
 #[cfg(test)]
@@ -202,6 +257,13 @@ mod tests {
         record(1, Event::TermStarted(TermStarted { term: 1, holder: "a".to_owned(), predecessor: None }))
     }
 
+    async fn written(writer: &mut Writer) -> Written {
+        match writer.answered().await.unwrap() {
+            Answer::Written(written) => written,
+            Answer::Kept(kept) => panic!("{kept:?}"),
+        }
+    }
+
     fn open(dir: &std::path::Path) -> Journal {
         match Journal::open(dir, JournalId([1; 16]), &[]).unwrap() {
             Opened::Fresh(journal) | Opened::Continued(journal) => journal,
@@ -214,7 +276,7 @@ mod tests {
         let room = tempfile::tempdir().unwrap();
         let mut writer = Writer::start(open(room.path())).unwrap();
         writer.append(vec![started()]).unwrap();
-        let written = writer.written().await.unwrap();
+        let written = written(&mut writer).await;
         assert_eq!((written.head.seq, written.records), (1, vec![started()]));
         let second = record(2, Event::Rebased(Rebased { reason: String::new(), anew: true }));
         writer.append(vec![second]).unwrap();
@@ -233,7 +295,7 @@ mod tests {
             assert!(asked.now_or_never().is_none());
         }
         writer.append(vec![started()]).unwrap();
-        assert_eq!(writer.written().await.unwrap().head.seq, 1);
+        assert_eq!(written(&mut writer).await.head.seq, 1);
         let view = views.take().await.unwrap();
         let mut export = Vec::new();
         view.export(&mut export).unwrap();
@@ -250,9 +312,9 @@ mod tests {
         let mut writer = Writer::start(open(room.path())).unwrap();
         let reason = "x".repeat(codec::RECORD_BYTES_MAX);
         writer.append(vec![record(1, Event::Rebased(Rebased { reason, anew: true }))]).unwrap();
-        let error = writer.written().await.unwrap_err();
+        let error = writer.answered().await.unwrap_err();
         assert!(matches!(error, Error::Encode(_)), "{error}");
-        assert!(matches!(writer.written().await, Err(Error::Lost)), "the thread has ended");
+        assert!(matches!(writer.answered().await, Err(Error::Lost)), "the thread has ended");
         assert!(matches!(writer.append(vec![started()]), Err(Error::Lost)));
         assert_eq!(open(room.path()).head().seq, 0);
     }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::machine::event::Event;
+use crate::machine::event::{Event, codec};
 use crate::machine::identity::AllocationId;
-use crate::machine::state::{Entry, Item, Listed, Phase, Standing, State, Timer};
+use crate::machine::state::{Entry, Item, Listed, Phase, Restoring, Standing, State, Timer};
 
 /// Something that must hold after every event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ invariants! {
         because "who is not found is not woken, and what is not taken out is a leak",
     "Timed": "a timer is that of its subject, and a subject that waits for a moment has one"
         because "a rest without a timer is a port that never comes back",
+    "Restored": "a snapshot of the state gives the same state again, in everything"
+        because "what stands before a snapshot is pruned",
 }
 
 /// A broken invariant with its evidence.
@@ -89,7 +91,45 @@ pub fn all(state: &State) -> Vec<Violation> {
     indexed(state, &mut found);
     timed(state, &mut found);
     adopted(state, &mut found);
+    found.extend(restored(state));
     found
+}
+
+/// Checks that a snapshot, written and read, gives the same state again. Costs the size of the state.
+#[must_use]
+pub fn restored(state: &State) -> Option<Violation> {
+    let violated = |evidence: String| Some(Violation { invariant: "Restored", evidence });
+    let mut restoring = Restoring::new();
+    for record in state.snapshot() {
+        let read = codec::encode(&record).and_then(|bytes| codec::decode(record.seq, &bytes));
+        match read {
+            Err(error) => return violated(error.to_string()),
+            Ok(read) => {
+                if let Err(illegal) = restoring.take(&read) {
+                    return violated(illegal.to_string());
+                }
+            }
+        }
+    }
+    match restoring.finish() {
+        Err(illegal) => violated(illegal.to_string()),
+        Ok(again) => difference(&state.image(), &again.image()).and_then(violated),
+    }
+}
+
+/// Where two texts part, with what is around.
+fn difference(before: &str, after: &str) -> Option<String> {
+    /// Bytes shown before and after the place.
+    const AROUND: usize = 100;
+    if before == after {
+        return None;
+    }
+    let at = before.bytes().zip(after.bytes()).take_while(|(before, after)| before == after).count();
+    let around = |text: &str| {
+        let bytes = text.as_bytes().get(at.saturating_sub(AROUND)..).unwrap_or_default();
+        String::from_utf8_lossy(bytes.get(..bytes.len().min(2 * AROUND)).unwrap_or_default()).into_owned()
+    };
+    Some(format!("…{}… was restored as …{}…", around(before), around(after)))
 }
 
 /// Checks what an event touched. Costs what the event touched.

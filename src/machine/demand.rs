@@ -169,6 +169,8 @@ reasons! {
         11 ClaimSuperseded = "another PodDNAT has the better right to the external port that this pod's PodDNAT names, so the pod gets another one; find out who copied or restored it",
         /// The PodDNAT of this name is not ours and cannot be adopted.
         10 NotAdopted = "the PodDNAT of this name is another controller's and is left alone, because its ports are outside of the configured pools or taken, or its entries are not as it says; correct that or remove it, and the pod is mapped",
+        /// The journal's disk is short.
+        12 JournalShort = "the volume of natgw's journal is nearly full, so nothing new is mapped; make room on it or widen it",
     }
 }
 

@@ -7,12 +7,14 @@
 //! For the same reason these structs use std types only and share none with `State`: protocols are IANA protocol numbers
 //! (6 TCP, 17 UDP, 0 any), stamps are (term, n), times are milliseconds.
 //!
-//! Kind numbers are given out once: 1-9 control, 10-39 seen, 40-59 decided, 60-79 outcomes, 80-99 timers.
+//! Kind numbers are given out once: 1-9 control, 10-39 seen, 40-59 decided, 60-79 outcomes, 80-99 timers,
+//! 100-119 a state as it stands (in snapshots only).
 
 pub mod codec;
 pub mod control;
 pub mod decided;
 pub mod earlier;
+pub mod kept;
 pub mod outcome;
 pub mod seen;
 pub mod timer;
@@ -132,6 +134,8 @@ events! {
     28 v 1 TableListed(seen::TableListed),
     /// A table does not exist, confirmed.
     29 v 1 TableGone(seen::TableGone),
+    /// The journal's disk became short, or has room again.
+    30 v 1 RoomSeen(seen::RoomSeen),
 
     /// A pod got an EIP and ports.
     40 v 1 Allocated(decided::Allocated),
@@ -217,4 +221,10 @@ events! {
     85 v 1 TableRested(timer::TableRested),
     /// An allocation that was left alone to another writer is looked after again.
     86 v 1 ContestEnded(timer::ContestEnded),
+
+    /// In a snapshot: something as it stands.
+    100 v 1 Kept(kept::Kept),
 }
+
+#[cfg(test)]
+mod tests;

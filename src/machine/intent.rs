@@ -4,6 +4,7 @@
 //! that is there rests on the event that put it there, and may start once that event is durable.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use crate::machine::demand::Note;
@@ -88,10 +89,17 @@ pub enum Intent {
 }
 
 /// The intents there are, each with the sequence number of the event that put it there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Agenda {
     intents: BTreeMap<Intent, u64>,
     changes: Vec<Change>,
+}
+
+/// Shows what is wanted, not what changed since somebody last asked.
+impl fmt::Debug for Agenda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.intents.fmt(f)
+    }
 }
 
 /// A difference of the agenda, for whoever carries it out.
@@ -130,6 +138,11 @@ impl Agenda {
     /// What changed since this was last asked, in order.
     pub fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
+    }
+
+    /// Puts an intent back as it was, with the event on which it rests.
+    pub(crate) fn restore(&mut self, intent: Intent, rests_on: u64) {
+        self.intents.insert(intent, rests_on);
     }
 
     /// Nothing is wanted any more.

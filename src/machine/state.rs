@@ -13,6 +13,7 @@ pub(crate) mod eips;
 mod ends;
 mod fixed;
 mod gateways;
+mod kept;
 mod mapping;
 pub(crate) mod others;
 mod outcomes;
@@ -20,6 +21,7 @@ mod parts;
 mod ports;
 mod queries;
 mod remnants;
+mod restored;
 pub mod tables;
 mod told;
 mod wants;
@@ -43,6 +45,7 @@ pub use parts::{
     Address, Controller, Gateway, Hold, Listed, Place, Pod, PoolEntry, PortBreak, Settings, Standing, StrangeClaim,
     Stray, Subject, Suspect, Table, Timer,
 };
+pub use restored::Restoring;
 
 /// A claim's or mark's term may be at most this far above ours and still be believed (design.md §5): anybody can write one.
 pub(crate) const TERM_LEAD_MAX: u64 = 1_000;
@@ -65,6 +68,8 @@ pub struct State {
     pub(crate) rebuilding: bool,
     /// Who had which port before is not known: what is free rests before it is given.
     pub(crate) forgetful: bool,
+    /// The journal's disk is short: nothing new is allocated.
+    pub(crate) short: bool,
     pub(crate) allocations_decided: u64,
     pub(crate) generations_decided: u64,
 
@@ -160,6 +165,12 @@ impl State {
         if term <= self.term.saturating_add(TERM_LEAD_MAX) {
             self.term_seen = self.term_seen.max(term);
         }
+    }
+
+    /// Whether the journal's disk is short, so that nothing new is allocated.
+    #[must_use]
+    pub const fn is_short(&self) -> bool {
+        self.short
     }
 
     /// What is to be brought about.

@@ -28,6 +28,7 @@ impl Scrape {
         let mut families = standing(controller, sources);
         // Another replica's journal ends where it led last: its numbers would be added to the leader's, and be wrong.
         if controller.leads() {
+            families.extend(kept(controller, sources));
             families.extend(capacity(state));
             families.extend(tables(state));
             families.extend(pods(state));
@@ -216,6 +217,25 @@ fn journal(state: &State, tally: &Tally) -> Vec<Family> {
             samples: vec![Sample::of([], took)],
             ..Family::gauge("natgw_journal_append_seconds")
         },
+    ]
+}
+
+/// How the journal is kept, as it was when it was last looked at.
+fn kept(controller: &Controller, sources: &Sources) -> Vec<Family> {
+    let Some((keeping, kept)) = controller.keeping().and_then(|keeping| Some((keeping, keeping.kept()?))) else {
+        return Vec::new();
+    };
+    let newest = kept.snapshots.last();
+    let age_ms = newest.map(|newest| sources.clock.now().wall_ms.saturating_sub(newest.wall_ms));
+    let age = age_ms.map(|ms| seconds(u64::try_from(ms).unwrap_or(0)));
+    vec![
+        Family::gauge("natgw_journal_snapshot_age_seconds").maybe(age),
+        Family::gauge("natgw_journal_snapshots").one(count(kept.snapshots.len())),
+        Family::gauge("natgw_journal_pruned_records").one(number(kept.first.saturating_sub(1))),
+        Family::gauge("natgw_journal_free_bytes").maybe(kept.room.map(|(free, _)| number(free))),
+        Family::gauge("natgw_journal_floor_bytes").maybe(kept.room.map(|(_, floor)| number(floor))),
+        Family::gauge("natgw_journal_short").one(flag(controller.state().is_short())),
+        Family::counter("natgw_journal_keep_failures").one(number(keeping.failures())),
     ]
 }
 

@@ -7,6 +7,7 @@ use super::scrape::size;
 use super::*;
 use crate::admin::{Cursor, Piece};
 use crate::cloud::meter::{Call, Meter as _};
+use crate::controller::keeping::{Kept, KeptSnapshot, Policy};
 use crate::controller::step::{Head, Identity, Input, Now, Output};
 use crate::machine::event::codec;
 use crate::machine::identity::AllocationId;
@@ -67,9 +68,23 @@ impl Observer for Silent {
 
 const TIMING: Timing = Timing { lease_duration_ms: 15_000, renew_deadline_ms: 10_000, retry_period_ms: 2_000 };
 
+/// How a journal stands of which something was pruned.
+fn kept() -> Kept {
+    let snapshot = KeptSnapshot { through: 100, entries: 40, bytes: 8_000, wall_ms: 1_000 };
+    Kept {
+        snapshots: vec![snapshot, KeptSnapshot { through: 200, ..snapshot }],
+        first: 101,
+        first_wall_ms: Some(1_000),
+        room: Some((3 << 30, 1 << 30)),
+        failed: Some("it did not go".to_owned()),
+    }
+}
+
 /// A controller with a state, that has won the lease.
 fn leader(state: State) -> Controller {
-    let identity = Identity { holder: "a".to_owned(), journal: [1; 16], rebased: None, timing: TIMING, speed: 1 };
+    let keeping = Some(Policy { retention_ms: u64::MAX / 2, records_min: u64::MAX });
+    let identity =
+        Identity { holder: "a".to_owned(), journal: [1; 16], rebased: None, timing: TIMING, speed: 1, keeping };
     let head = Head { seq: state.seq(), hash: [0; 32] };
     let now = Now { monotonic_ms: 0, wall_ms: 0 };
     let mut controller = Controller::new(identity, state, head);
@@ -82,6 +97,8 @@ fn leader(state: State) -> Controller {
                     lock = record;
                 }
                 controller.handle(now, Input::LeaseAnswered(Ok(lock.clone())));
+            } else if let Output::Keep(_) = output {
+                controller.handle(now, Input::Kept(kept()));
             }
         }
         controller.handle(now, Input::Woke);
@@ -196,16 +213,42 @@ fn the_numbers_are_the_states() {
 }
 
 #[test]
+fn how_the_journal_is_kept_is_told() {
+    let published = Published::new();
+    let (mut watched, controller, _folder) = room(&published);
+    let text = scraped(&mut watched, &published, &controller);
+    for (name, value) in [
+        ("natgw_journal_snapshots", 2.0),
+        ("natgw_journal_pruned_records", 100.0),
+        ("natgw_journal_free_bytes", 3_221_225_472.0),
+        ("natgw_journal_floor_bytes", 1_073_741_824.0),
+        ("natgw_journal_short", 0.0),
+        ("natgw_journal_keep_failures_total", 1.0),
+    ] {
+        assert!((sample(&text, name) - value).abs() < 0.5, "{name} in {text}");
+    }
+    assert!(sample(&text, "natgw_journal_snapshot_age_seconds") > 1_000_000.0);
+}
+
+#[test]
 fn a_standby_does_not_tell_of_a_state_that_it_does_not_follow() {
     let published = Published::new();
     let (mut watched, controller, _folder) = room(&published);
     let leads = served(&scraped(&mut watched, &published, &controller));
-    let identity = Identity { holder: "b".to_owned(), journal: [1; 16], rebased: None, timing: TIMING, speed: 1 };
+    let identity =
+        Identity { holder: "b".to_owned(), journal: [1; 16], rebased: None, timing: TIMING, speed: 1, keeping: None };
     let head = Head { seq: controller.state().seq(), hash: [0; 32] };
     let standby = Controller::new(identity, controller.state().clone(), head);
     let text = scraped(&mut watched, &published, &standby);
     let stands_by = served(&text);
-    for name in ["natgw_ports", "natgw_table_entries", "natgw_pods", "natgw_allocations", "natgw_intents"] {
+    for name in [
+        "natgw_journal_short",
+        "natgw_ports",
+        "natgw_table_entries",
+        "natgw_pods",
+        "natgw_allocations",
+        "natgw_intents",
+    ] {
         assert!(leads.contains_key(name) && !stands_by.contains_key(name), "{name}");
     }
     assert!(stands_by.keys().all(|name| leads.contains_key(name)));
@@ -360,7 +403,8 @@ async fn a_running_controller_answers_over_http_and_hands_out_its_journal() {
     let World { region, vpc, gateways, .. } = World::default();
     let pools = gateways.into_iter().map(|gateway| Pool::documented(gateway.id, gateway.zone)).collect();
     let configuration = Configuration::of_defaults(region, vpc, pools).for_step("cluster");
-    let identity = Identity { holder: "a".to_owned(), journal: [7; 16], rebased: None, timing: TIMING, speed: 1 };
+    let identity =
+        Identity { holder: "a".to_owned(), journal: [7; 16], rebased: None, timing: TIMING, speed: 1, keeping: None };
     let clock = Clock::start();
     let calls = Arc::new(Calls::default());
     let sources = Sources { clock, timing: TIMING, calls, journal: room.path().to_owned() };

@@ -15,7 +15,7 @@ use crate::machine::event::{Event, Record, words};
 pub(crate) fn is_told(event: &Event) -> bool {
     match event {
         Event::PodMarked(_) => false,
-        Event::TermStarted(_) | Event::Rebased(_) => true,
+        Event::TermStarted(_) | Event::Rebased(_) | Event::RoomSeen(_) => true,
         event => TOLD.contains(&event.kind()),
     }
 }

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use natgw::controller::keeping::{Keep, Kept, Policy};
 use natgw::controller::lease;
 use natgw::controller::step::{Configuration, Controller, Head, Identity, Input, Now, Output, Seen};
 use natgw::executor;
@@ -25,6 +26,16 @@ pub const CALL_MS: u64 = 50;
 pub const NEAR_MS: u64 = 1;
 /// More virtual time than anything here takes.
 const PATIENCE_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// What makes records durable and looks after them, in its own time.
+pub trait Volume {
+    /// Makes a group durable.
+    fn append(&mut self, group: &[Record]) -> Head;
+    /// Begins what is asked.
+    fn keep(&mut self, keep: Keep);
+    /// How the journal stands, once what was asked is done.
+    fn kept(&mut self) -> Option<Kept>;
+}
 
 type Flight = Pin<Box<dyn Future<Output = Input>>>;
 
@@ -44,6 +55,7 @@ pub struct Stage {
     pub controller: Controller,
     /// What the journal was given.
     pub records: Vec<Record>,
+    volume: Option<Box<dyn Volume>>,
     events: BTreeMap<(u64, u64), Event>,
     count: u64,
     shown: u64,
@@ -53,6 +65,21 @@ pub struct Stage {
 impl Stage {
     /// A cluster without pods and an account with so many gateways of three EIPs.
     pub fn new(gateways: u8, behaviour: Behaviour, faults: Faults, seed: u64) -> Self {
+        Self::made(gateways, behaviour, faults, seed, None)
+    }
+
+    /// The same with a journal that is kept.
+    pub fn on(volume: Box<dyn Volume>, policy: Policy, gateways: u8) -> Self {
+        Self::made(gateways, Behaviour::default(), Faults::none(), 1, Some((volume, policy)))
+    }
+
+    fn made(
+        gateways: u8,
+        behaviour: Behaviour,
+        faults: Faults,
+        seed: u64,
+        volume: Option<(Box<dyn Volume>, Policy)>,
+    ) -> Self {
         let now = Rc::new(Cell::new(0));
         let world = World::new(gateways, 3);
         let zones: Vec<(String, String)> =
@@ -62,7 +89,8 @@ impl Stage {
         let settings = Settings { blocks, start_ms: 0, warm_up_ms: 0, ..Settings::new("bench") };
         let model = Rc::new(RefCell::new(Model::new(settings)));
         let timing = lease::Timing { lease_duration_ms: 15_000, renew_deadline_ms: 10_000, retry_period_ms: 2_000 };
-        let identity = Identity { holder: "bench".to_owned(), journal: [1; 16], rebased: None, timing, speed: 1 };
+        let (volume, keeping) = volume.map_or((None, None), |(volume, policy)| (Some(volume), Some(policy)));
+        let identity = identity("bench", timing, keeping);
         let controller = Controller::new(identity, State::default(), Head { seq: 0, hash: [0; 32] });
         let mut stage = Self {
             cloud: SimulatedCloud::new(Rc::clone(&vpc), Rc::clone(&now)),
@@ -72,6 +100,7 @@ impl Stage {
             model,
             controller,
             records: Vec::new(),
+            volume,
             events: BTreeMap::new(),
             count: 0,
             shown: 0,
@@ -99,8 +128,13 @@ impl Stage {
             Output::Append(group) => {
                 // One group after the other.
                 self.appended_ms = self.appended_ms.max(self.now.get()) + NEAR_MS;
-                let head = Head { seq: group.last().unwrap().seq, hash: [0; 32] };
-                self.records.extend(group);
+                let head = match &mut self.volume {
+                    Some(volume) => volume.append(&group),
+                    None => Head { seq: group.last().unwrap().seq, hash: [0; 32] },
+                };
+                if self.volume.is_none() {
+                    self.records.extend(group);
+                }
                 self.push(self.appended_ms, Event::Appended(head));
             }
             Output::Start(id, effect) => {
@@ -122,6 +156,7 @@ impl Stage {
                 };
                 self.fly(Box::pin(call), NEAR_MS);
             }
+            Output::Keep(keep) => self.volume.as_mut().unwrap().keep(keep),
             Output::Stop(stop) => panic!("the controller ended: {stop}"),
         }
     }
@@ -160,6 +195,9 @@ impl Stage {
                 Change::ClaimGone(gone) => Seen::ClaimGone(gone),
             }));
         }
+        if let Some(kept) = self.volume.as_mut().and_then(|volume| volume.kept()) {
+            self.input(Input::Kept(kept));
+        }
         let next_ms = self.next_ms();
         assert!(next_ms < PATIENCE_MS, "it does not converge");
         self.now.set(next_ms);
@@ -169,6 +207,27 @@ impl Stage {
             Some(Event::Answered(flight, call_ms)) => self.fly(flight, call_ms),
             None => self.input(Input::Woke),
         }
+    }
+
+    /// The process ends: what its journal has stays.
+    pub fn forget_volume(&mut self) {
+        self.volume = None;
+    }
+
+    /// Another leader begins on the volume, with what it replayed; the one before has vanished.
+    pub fn restart(&mut self, volume: Box<dyn Volume>, policy: Policy, state: State, head: Head) {
+        self.volume = Some(volume);
+        self.events.clear();
+        let timing = lease::Timing { lease_duration_ms: 15_000, renew_deadline_ms: 10_000, retry_period_ms: 2_000 };
+        self.count += 1;
+        let identity = identity(&format!("bench-{}", self.count), timing, Some(policy));
+        let zones: Vec<(String, String)> = {
+            let vpc = self.vpc.borrow();
+            let gateways = vpc.world().gateways.iter();
+            gateways.map(|gateway| (gateway.id.to_string(), gateway.zone.to_string())).collect()
+        };
+        self.controller = Controller::new(identity, state, head);
+        self.input(Input::Configured(Box::new(configuration(&zones))));
     }
 
     /// Machine time.
@@ -215,6 +274,10 @@ impl Stage {
     pub fn take_ledger(&self) -> Vec<LedgerLine> {
         self.vpc.borrow_mut().take_ledger()
     }
+}
+
+fn identity(holder: &str, timing: lease::Timing, keeping: Option<Policy>) -> Identity {
+    Identity { holder: holder.to_owned(), journal: [1; 16], rebased: None, timing, speed: 1, keeping }
 }
 
 fn configuration(zones: &[(String, String)]) -> Configuration {

@@ -67,6 +67,7 @@ impl Outside {
         let wall_ms = i64::try_from(machine_ms).expect("a story is short");
         let record = Record { seq: self.state.seq() + 1, term, machine_ms, wall_ms, event };
         self.state.apply(&record).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(check::restored(&self.state), None, "after {:?}", record.event);
         self.happened.push(record.event);
     }
 

@@ -216,6 +216,11 @@ impl Stage {
             "edited" => self.claim_edited(&words[1..]),
             "next-leader" => self.outside.next_leader(),
             "eip" => self.eip(&words[1..]),
+            "room" => {
+                let (short, floor) = (words[1] == "short", 1 << 26);
+                let free = if short { floor - 1 } else { 2 * floor };
+                self.outside.record(Event::RoomSeen(seen::RoomSeen { free, floor, short }));
+            }
             "full" => self.full(words[1]),
             "takes" => {
                 let entries = words[2].parse().expect("a number of entries");

@@ -59,6 +59,7 @@ faults! {
     BitFlip "F13" 30_000 "one bit of a volume flips while its process is down",
     PageZeroed "F14" 30_000 "4 KiB of a volume read as zeros after its process was down",
     DiskFull "F15" 1_500 "the volume is full",
+    JournalShort "F15b" 100_000 "a volume has less room than there should be, for up to ten minutes",
     WriteError "F16" 1_000 "a write fails",
     SyncError "F17" 1_000 "a sync fails, and what it was for is gone",
     SlowSync "F18" 6_000 "a sync takes 1 to 30 seconds",
@@ -133,7 +134,10 @@ faults! {
 
 /// Faults of the matrix that no world of ours has, and why.
 pub const NOT_MODELLED: &[(&str, &str)] = &[
-    ("F01i", "the controller writes no snapshots yet; the journal's own tests cover them"),
+    (
+        "F01i",
+        "snapshots are written from the journal's own records beside the controller: S8 makes and restores one at each start, the journal's tests and tests/keeping.rs end them anywhere",
+    ),
     ("F01j", "as F01i"),
     ("F05", "needs two builds: tests/fixture.rs and the codec's golden bytes stand for it"),
     ("F06", "is a crash in replay here (F01h); memory is a benchmark's subject"),

@@ -105,6 +105,8 @@ pub struct Replica {
     pub starts_ms: u64,
     /// It never begins again.
     pub dead: bool,
+    /// Its volume has too little room until then.
+    pub short_until: u64,
     /// Crashes that still follow at once.
     pub storm: u64,
     /// Records that the journal's thread has confirmed, in this journal: what must never be lost.

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Poll;
 
+use natgw::controller::keeping::{Keep, Kept, Policy};
 use natgw::controller::lease::{Answer, Call as LeaseCall};
 use natgw::controller::step::{Controller, Head, Identity, Input, Output, Stop};
 use natgw::executor;
@@ -30,6 +31,15 @@ use crate::replica::{Clock, Flight, Kind, Process, Replica, Watch};
 use crate::volume::{Broken, Opened, Volume};
 use crate::wire::{Call, Outside, Wire};
 use crate::workload::{Wish, Wishes};
+
+/// A journal whose records are all kept: only the room on its volume is looked at.
+const KEEPING: Policy = Policy { retention_ms: u64::MAX / 2, records_min: u64::MAX };
+
+/// Room that a volume should have.
+const ROOM_BYTES: u64 = 64 << 20;
+
+/// What is left on one that is short: too little for a snapshot, which takes room before it gives any.
+const SHORT_BYTES: u64 = 8 << 20;
 
 /// The world.
 pub struct World {
@@ -121,6 +131,7 @@ impl World {
             starts_ms: 0,
             dead: false,
             storm: 0,
+            short_until: 0,
             acknowledged: 0,
             fruitless: 0,
         };
@@ -303,7 +314,14 @@ impl World {
         faults.happened(Fault::ClockSkewed, u64::from(skew != 100_000));
         drop(faults);
         let clock = Clock { boot_ms: now_ms, rate: 900_000 + skew, wall_offset_ms: 0 };
-        let identity = Identity { holder: format!("natgw-{at}-{life}"), journal, rebased, timing: TIMING, speed: 1 };
+        let identity = Identity {
+            holder: format!("natgw-{at}-{life}"),
+            journal,
+            rebased,
+            timing: TIMING,
+            speed: 1,
+            keeping: Some(KEEPING),
+        };
         let mut watch = Watch::default();
         // What a watch that begins now shows first is what is there.
         drop(watch.begin_anew(&self.model.borrow(), self.history.len()));
@@ -525,6 +543,10 @@ impl World {
                 };
                 self.process(at).flights.push(Flight::new(Kind::Lease, call));
             }
+            Output::Keep(keep) => {
+                let kept = self.look_after(at, keep);
+                self.input(at, Input::Kept(kept));
+            }
             Output::Stop(stop) => {
                 self.judge(vec![Happening::Stopped { replica: at, life, stop: stop.clone() }]);
                 self.crash(at, false);
@@ -533,6 +555,19 @@ impl World {
                 self.replicas[at].starts_ms = now_ms + pause_ms;
             }
         }
+    }
+
+    /// How the journal of a replica stands. Nothing is kept of it here but the room on its volume.
+    fn look_after(&mut self, at: usize, keep: Keep) -> Kept {
+        assert_eq!(keep, Keep::Look, "no snapshot is ever due here");
+        let now_ms = self.now.get();
+        let mut faults = self.outside.faults.borrow_mut();
+        if faults.strikes(Fault::JournalShort) {
+            self.replicas[at].short_until = now_ms + 1_000 + faults.draw(Fault::JournalShort, 600_000);
+        }
+        drop(faults);
+        let short = !self.calm && now_ms < self.replicas[at].short_until;
+        Kept { first: 1, room: Some((if short { SHORT_BYTES } else { 2 * ROOM_BYTES }, ROOM_BYTES)), ..Kept::default() }
     }
 
     fn hand_over(&mut self, at: usize, group: Vec<Record>) {

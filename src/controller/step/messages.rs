@@ -1,5 +1,6 @@
 //! What goes in and what comes out.
 
+use crate::controller::keeping::{Keep, Kept};
 use crate::controller::lease;
 use crate::machine::event::{Record, control, seen};
 use crate::ports::effect::{Effect, Ended, ListError, ListRequest, Listing};
@@ -28,6 +29,8 @@ pub enum Input {
     EffectEnded(EffectId, Ended),
     /// The call to the lock ended.
     LeaseAnswered(lease::Answer),
+    /// What was asked of the journal was done, or failed.
+    Kept(Kept),
     /// Time passed.
     Woke,
 }
@@ -82,6 +85,8 @@ pub enum Output {
     List(ListId, ListRequest),
     /// Call the lock and answer with `LeaseAnswered`.
     CallLease(lease::Call),
+    /// Look after the journal, beside everything else, and answer with `Kept`.
+    Keep(Keep),
     /// End the process, at once and without further effects.
     Stop(Stop),
 }

@@ -160,6 +160,10 @@ const MUTANTS: &[Mutant] = &[
         state.pods_by_name.or_default(PodKey::new("default", "gone")).insert("gone".into());
     }),
     ("Indexed", |state| assert!(state.undecided.insert("gone".into()))),
+    ("Restored", |state| {
+        let id = first(state);
+        assert!(table(state).awaited.insert((id, (9, 9).into())));
+    }),
     ("Timed", |state| assert!(state.timers.insert((7, Timer::Grace("a".into()))))),
     ("Timed", |state| state.holds.get_mut(&(EIP, Protocol::Tcp, 512)).unwrap().resting_ms = Some(7)),
 ];

@@ -144,6 +144,9 @@ impl State {
     }
 
     pub(super) fn admit<'a>(&self, table: &Table, eips: &'a Eips, wants: &[Want]) -> Result<Choice<'a>, WaitReason> {
+        if self.short {
+            return Err(WaitReason::JournalShort);
+        }
         if self.is_full(table, wants.len()) {
             return Err(WaitReason::TableFull);
         }

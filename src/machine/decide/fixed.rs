@@ -77,7 +77,8 @@ impl State {
         if self.is_full(table, kept.len()) {
             return Some(wait(uid, WaitReason::TableFull, queue, kept.len()));
         }
-        if !is_first(table, pod.arrival?) {
+        // On a short disk nobody new is served: whoever comes back to its ports overtakes nobody.
+        if !self.short && !is_first(table, pod.arrival?) {
             return Some(wait(uid, self.head_waits_for(table), queue, kept.len()));
         }
         let renewed = kept

@@ -154,8 +154,11 @@ impl State {
         })
     }
 
-    /// New ports of a live pod, on its own EIP; `None` while there is no room.
+    /// New ports of a live pod, on its own EIP; `None` while there is no room, in the table or on the journal's disk.
     fn added(&self, allocation: &Allocation, missing: &[Want]) -> Option<Vec<decided::Item>> {
+        if self.short {
+            return None;
+        }
         let eips = &self.gateways.get(&allocation.gateway)?.eips;
         let eip = eips.find(allocation.eip).filter(|eip| eip.usable)?;
         let table = self.tables.get(&allocation.table)?;

@@ -296,3 +296,14 @@ pub struct TableGone {
     /// The table.
     pub table: String,
 }
+
+/// Kind 30, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct RoomSeen {
+    /// Bytes that the journal's disk can still take.
+    pub free: u64,
+    /// Bytes that should be free.
+    pub floor: u64,
+    /// Less is free than should be, and nothing new is allocated; otherwise there is room again.
+    pub short: bool,
+}

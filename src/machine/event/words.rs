@@ -7,6 +7,7 @@
 
 mod control;
 mod decided;
+mod kept;
 mod outcome;
 mod phrase;
 mod seen;
@@ -48,6 +49,7 @@ fn words_of(event: &Event) -> String {
         Event::EntriesMissed(body) => seen::entries_missed(body),
         Event::TableListed(body) => seen::table_listed(body),
         Event::TableGone(body) => seen::table_gone(body),
+        Event::RoomSeen(body) => seen::room_seen(body),
         Event::Allocated(body) => decided::allocated(body),
         Event::Recovered(body) => decided::recovered(body),
         Event::Adopted(body) => decided::adopted(body),
@@ -89,8 +91,9 @@ fn words_of(event: &Event) -> String {
         Event::RetentionEnded(body) => outcome::retention_ended(body),
         Event::TableRested(body) => outcome::table_rested(body),
         Event::ContestEnded(body) => outcome::contest_ended(body),
+        Event::Kept(body) => kept::kept(body),
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,9 +1,12 @@
 //! The one way in: a record is legal here or history has been tampered with.
 
 use crate::machine::demand::ReleaseReason;
-use crate::machine::event::{Event, Record, control, decided, timer};
+use crate::machine::event::{Event, Record, decided, timer};
 use crate::machine::identity::{PodUid, TableId, protocol_of};
 use crate::machine::state::{Claim, Entry, Item, Phase, Published, RefusedClass, State, Subject, Timer};
+
+/// Why a history does not take what a snapshot holds.
+const OF_A_SNAPSHOT: &str = "it belongs to a snapshot";
 
 /// A record that the machine could not have produced here. The history is not ours or not whole: stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,9 +61,8 @@ impl State {
             Event::ClusterRead(_) => self.cluster_read(),
             Event::TableOpened(body) => self.table_opened(&body.table.as_str().into()),
             Event::DigestTaken(body) if body.version != super::DIGEST_VERSION => {}
-            Event::DigestTaken(control::DigestTaken { digest, .. })
-            | Event::SnapshotEnded(control::SnapshotEnded { digest, .. }) => self.compare(digest)?,
-            Event::SnapshotBegun(_) => {}
+            Event::DigestTaken(body) => self.compare(&body.digest)?,
+            Event::SnapshotBegun(_) | Event::SnapshotEnded(_) | Event::Kept(_) => return Err(OF_A_SNAPSHOT),
 
             Event::PodSeen(body) => self.pod_seen(body),
             Event::PodGone(body) => self.pod_gone(&body.uid.as_str().into()),
@@ -76,6 +78,7 @@ impl State {
             Event::EntriesMissed(body) => self.entries_missed(body),
             Event::TableListed(body) => self.table_listed(body),
             Event::TableGone(body) => self.table_gone(&body.table.as_str().into()),
+            Event::RoomSeen(body) => self.room_seen(body.short),
 
             Event::Allocated(body) => self.allocated(body, super::allocations::Origin::Decided)?,
             Event::Recovered(body) => self.allocated(body, super::allocations::Origin::Claimed)?,
@@ -127,6 +130,15 @@ impl State {
     fn release(&mut self, body: &decided::ReleaseDecided) -> Result<(), &'static str> {
         let reason = ReleaseReason::from_number(body.reason).ok_or("its reason is unknown")?;
         self.release_decided(body.allocation.into(), reason)
+    }
+
+    /// With room again everybody who waits for it is looked at.
+    fn room_seen(&mut self, short: bool) {
+        if std::mem::replace(&mut self.short, short) && !short {
+            self.worklist.extend(self.tables.iter().map(|(id, _)| Subject::Queue(id.clone())));
+            self.worklist.extend(self.lacking.iter().copied().map(Subject::Allocation));
+            self.wake_undecided();
+        }
     }
 
     fn compare(&self, digest: &[u8; 32]) -> Result<(), &'static str> {

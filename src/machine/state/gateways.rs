@@ -127,7 +127,7 @@ impl State {
 
     /// Sets out the EIPs of a gateway that the pools cover, in configured order, with the ports that are free on each.
     /// An EIP whose range is unchanged keeps its bitmaps.
-    fn lay_out(&mut self, id: &GatewayId) {
+    pub(super) fn lay_out(&mut self, id: &GatewayId) {
         let Some(gateway) = self.gateways.get_mut(id) else { return };
         let before = std::mem::take(&mut gateway.eips);
         let mut eips: Vec<Eip> = Vec::new();

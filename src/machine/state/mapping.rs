@@ -200,6 +200,20 @@ pub enum RefusedClass {
     Malformed = 5,
 }
 
+impl RefusedClass {
+    /// The class of a number in the journal.
+    pub(crate) const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Duplicate),
+            2 => Some(Self::Quota),
+            3 => Some(Self::Gone),
+            4 => Some(Self::Denied),
+            5 => Some(Self::Malformed),
+            _ => None,
+        }
+    }
+}
+
 impl Allocation {
     /// The five of an item.
     #[must_use]

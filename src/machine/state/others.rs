@@ -175,7 +175,7 @@ impl State {
     pub(super) fn forget_adopted(&mut self, id: AllocationId, generation: Generation) {
         let Some(allocation) = self.allocations.get_mut(&id) else { return };
         let Some(at) = allocation.adopted.iter().position(|(adopted, _)| *adopted == generation) else { return };
-        let (_, entry) = allocation.adopted.swap_remove(at);
+        let (_, entry) = allocation.adopted.remove(at);
         self.adopted.remove(&(allocation.table.clone(), entry));
     }
 

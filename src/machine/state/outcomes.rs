@@ -86,14 +86,7 @@ impl State {
 
     pub(super) fn entry_refused(&mut self, body: &outcome::EntryRefused) -> Result<(), &'static str> {
         let (id, generation) = (AllocationId::from(body.allocation), Generation::from(body.generation));
-        let class = match body.class {
-            1 => RefusedClass::Duplicate,
-            2 => RefusedClass::Quota,
-            3 => RefusedClass::Gone,
-            4 => RefusedClass::Denied,
-            5 => RefusedClass::Malformed,
-            _ => return Err("its class is unknown"),
-        };
+        let class = RefusedClass::from_number(body.class).ok_or("its class is unknown")?;
         let Some(allocation) = self.allocations.get(&id) else { return Ok(()) };
         let Some(item) = allocation.item(generation) else { return Ok(()) };
         let going = allocation.removal(item).is_some();

@@ -47,14 +47,21 @@ impl State {
     /// A claim that belongs to no allocation is known.
     pub(super) fn put_claim(&mut self, key: &PodKey, claim: StrangeClaim) {
         let named = claim.claim.as_ref().map(|claim| AllocationId::from(claim.allocation));
+        self.index_claim(key, claim);
+        if let Some(id) = named {
+            self.refresh_strays_of(id);
+        }
+    }
+
+    /// Puts a claim where it is found by name, by allocation and by tuple.
+    pub(super) fn index_claim(&mut self, key: &PodKey, claim: StrangeClaim) {
         for tuple in claimed(&claim) {
             self.strange_at.or_default(tuple).insert(key.clone());
         }
-        self.claims.insert(key.clone(), claim);
-        if let Some(id) = named {
+        if let Some(id) = claim.claim.as_ref().map(|claim| AllocationId::from(claim.allocation)) {
             self.strange_of.or_default(id).insert(key.clone());
-            self.refresh_strays_of(id);
         }
+        self.claims.insert(key.clone(), claim);
     }
 
     /// It is known no more.

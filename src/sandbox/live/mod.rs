@@ -209,6 +209,7 @@ fn start(history: History, configuration: &Configuration, uid: &str, clock: Cloc
         rebased: history.rebased.clone(),
         timing: configuration.leader_election.timing(),
         speed: speed.get(),
+        keeping: Some(configuration.journal.policy()),
     };
     Start { identity, history, configuration: configuration.for_step(uid), clock }
 }

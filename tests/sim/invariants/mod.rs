@@ -24,6 +24,7 @@ mod s17;
 mod s18;
 mod s19;
 mod s20;
+mod s21;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,6 +124,7 @@ pub const TABLE: &[(&str, &str, &str, &str, Make)] = &[
     ("S18", "Compared", "a PodDNAT is written only over the version that was read", "design.md §5", s18::make),
     ("S19", "NoReturn", "what has gone does not come back", "design.md §5", s19::make),
     ("S20", "Original", "beside another controller nothing is decided, and what was adopted stays", "§6", s20::make),
+    ("S21", "ShortDisk", "while a journal's disk is short nothing new is allocated", "design.md §6", s21::make),
     ("L8", "InOrder", "who waits for room in a table is served before whoever asked later", "design.md §4", l08::make),
 ];
 

@@ -1,8 +1,10 @@
 //! S15 Order: what is refused for good is not asked for again under its generation; what is let go is deleted only after a
-//! listing has shown the table since; an allocation ends, and an entry is made anew, only when what was there has gone.
+//! listing has shown the table since; an allocation ends, and an entry is made anew, only when what was there has gone, and
+//! what became of a creation that was not answered has shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use natgw::machine::event::decided::Item;
 use natgw::machine::event::{Event, Record};
 use natgw::machine::identity::{AllocationId, Generation, Mark, TableId};
 use natgw::ports::effect::Effect;
@@ -30,6 +32,10 @@ struct Fold {
     let_go: BTreeMap<AllocationId, u64>,
     /// Entries that a listing showed to stand for nothing.
     stale: BTreeSet<String>,
+    /// The last creation of each port.
+    creations: BTreeMap<(AllocationId, u16, u8), Generation>,
+    /// Creations that were not answered, and of which nothing has shown since what became of them.
+    unanswered: BTreeSet<Generation>,
 }
 
 pub(super) fn make() -> Box<dyn Invariant> {
@@ -58,6 +64,9 @@ impl Invariant for Order {
                     for record in records {
                         // It was decided a while before it was handed over.
                         let decided = record.machine_ms.saturating_sub(fold.began_ms);
+                        found.extend(
+                            fold.anew(&record.event).filter_map(|(of, generation)| fold.left_open(of, generation)),
+                        );
                         fold.take(record, clock.map_or(0, |clock| clock.at(decided)));
                         match &record.event {
                             Event::ClaimReleased(body) => there(look, body.allocation.into(), None, found),
@@ -117,6 +126,7 @@ impl Order {
 
 impl Fold {
     fn take(&mut self, record: &Record, at_ms: u64) {
+        self.take_creations(&record.event);
         match &record.event {
             Event::Rebased(_) => *self = Self { began_ms: self.began_ms, ..Self::default() },
             Event::StaleDecided(body) => drop(self.stale.insert(body.entry.clone())),
@@ -127,6 +137,60 @@ impl Fold {
             Event::FixedMoved(body) => self.let_go(body.from, at_ms),
             Event::FixedBound(body) => drop(self.let_go.remove(&body.allocation.into())),
             Event::ItemsChanged(body) if !body.dropped.is_empty() => self.let_go(body.allocation, at_ms),
+            _ => {}
+        }
+    }
+
+    /// Ports whose entries are made anew, and under which generation.
+    fn anew(&self, event: &Event) -> impl Iterator<Item = ((AllocationId, u16, u8), Generation)> + use<> {
+        let (id, items) = match event {
+            Event::Regenerated(body) => (body.allocation, body.items.clone()),
+            Event::FixedBound(body) => (body.allocation, body.items.clone()),
+            _ => ((0, 0), Vec::new()),
+        };
+        items
+            .into_iter()
+            .map(move |(internal, protocol, generation)| ((id.into(), internal, protocol), generation.into()))
+    }
+
+    fn left_open(&self, of: (AllocationId, u16, u8), generation: Generation) -> Option<String> {
+        let before = self.creations.get(&of).filter(|before| self.unanswered.contains(before))?;
+        Some(format!("{of:?} is made anew under {generation}, and nobody looked what became of {before}"))
+    }
+
+    fn take_creations(&mut self, event: &Event) {
+        match event {
+            Event::Allocated(body) | Event::Recovered(body) | Event::Adopted(body) => {
+                let of = |item: &Item| ((body.allocation.into(), item.internal, item.protocol), item.generation.into());
+                self.creations.extend(body.items.iter().map(of));
+            }
+            Event::ItemsChanged(body) => {
+                let of = |item: &Item| ((body.allocation.into(), item.internal, item.protocol), item.generation.into());
+                self.creations.extend(body.added.iter().map(of));
+            }
+            Event::ItemMoved(body) => {
+                let of = (body.allocation.into(), body.item.internal, body.item.protocol);
+                self.creations.insert(of, body.item.generation.into());
+            }
+            Event::Regenerated(_) | Event::FixedBound(_) => {
+                let anew: Vec<_> = self.anew(event).collect();
+                self.creations.extend(anew);
+            }
+            Event::EntryUnknown(body) => drop(self.unanswered.insert(body.generation.into())),
+            Event::EntryCreated(body) => drop(self.unanswered.remove(&body.generation.into())),
+            Event::EntryRefused(body) => drop(self.unanswered.remove(&body.generation.into())),
+            Event::EntryNeverSent(body) => drop(self.unanswered.remove(&body.generation.into())),
+            Event::EntriesMissed(body) => {
+                for generation in &body.generations {
+                    self.unanswered.remove(&(*generation).into());
+                }
+            }
+            Event::EntrySeen(body) => {
+                if let Some(mark) = Mark::parse(&body.name) {
+                    self.unanswered.remove(&mark.generation);
+                }
+            }
+            Event::TableGone(_) => self.unanswered.clear(),
             _ => {}
         }
     }

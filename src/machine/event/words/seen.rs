@@ -3,7 +3,7 @@
 use super::phrase::{count, endpoint, list, port, ports, seconds, stamp};
 use crate::machine::event::seen::{
     AddressMissing, AddressSeen, ClaimGone, ClaimSeen, EntriesMissed, EntrySeen, EntryVanished, GatewayGone,
-    GatewaySeen, PodGone, PodSeen, RouteSeen, TableGone, TableListed,
+    GatewaySeen, PodGone, PodSeen, RoomSeen, RouteSeen, TableGone, TableListed,
 };
 use crate::machine::identity::Mark;
 
@@ -158,4 +158,10 @@ pub(super) fn table_listed(body: &TableListed) -> String {
 
 pub(super) fn table_gone(body: &TableGone) -> String {
     format!("forward table {} does not exist any more, confirmed", body.table)
+}
+
+pub(super) fn room_seen(body: &RoomSeen) -> String {
+    let RoomSeen { free, floor, short } = body;
+    let follows = if *short { "so nothing new is allocated" } else { "so there is room again" };
+    format!("the journal's disk has {free} bytes free where {floor} should be, {follows}")
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use crate::machine::event::kept::Kept;
 use crate::machine::event::{Event, control, decided, outcome, seen, timer};
 use crate::machine::identity::{
     AllocationId, EntryId, Generation, Mark, PodKey, PodUid, Protocol, TableId, protocol_of,
@@ -81,6 +82,7 @@ pub fn subjects(event: &Event) -> Subjects {
         Event::EntriesMissed(body) => body.name_to(&mut all),
         Event::TableListed(body) => body.name_to(&mut all),
         Event::TableGone(body) => body.name_to(&mut all),
+        Event::RoomSeen(body) => body.name_to(&mut all),
         Event::Allocated(body) => body.name_to(&mut all),
         Event::Recovered(body) => body.name_to(&mut all),
         Event::Adopted(body) => body.name_to(&mut all),
@@ -122,6 +124,7 @@ pub fn subjects(event: &Event) -> Subjects {
         Event::RetentionEnded(body) => body.name_to(&mut all),
         Event::TableRested(body) => body.name_to(&mut all),
         Event::ContestEnded(body) => body.name_to(&mut all),
+        Event::Kept(body) => body.name_to(&mut all),
     }
     all
 }
@@ -192,6 +195,28 @@ names! {
     timer::RetentionEnded: |body, all| all.allocation(body.allocation);
     timer::TableRested: |body, all| all.table(&body.table);
     timer::ContestEnded: |body, all| all.allocation(body.allocation);
+    seen::RoomSeen: |_body, _all| ();
+}
+
+impl Names for Kept {
+    fn name_to(&self, all: &mut Subjects) {
+        match self {
+            Self::Frame(_) | Self::Eip(_) | Self::Rests(_) | Self::Intent(_) | Self::Work(_) => {}
+            Self::Table(body) => all.table(&body.table),
+            Self::Pod(body) => {
+                all.pod(&body.uid);
+                all.name(&body.namespace, &body.name);
+            }
+            Self::Allocation(body) => {
+                all.pod(&body.pod);
+                all.name(&body.namespace, &body.name);
+                all.allocation(body.allocation);
+            }
+            Self::Items(body) => all.allocation(body.allocation),
+            Self::Stray(body) => all.entry(&body.table, &body.entry),
+            Self::Claim(body) => all.name(&body.namespace, &body.name),
+        }
+    }
 }
 
 impl Names for seen::PodSeen {

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{External, sentence, subjects};
-use crate::machine::event::{Event, Record, control, decided, outcome, seen, timer};
+use crate::machine::event::{Event, Record, control, decided, kept, outcome, seen, timer};
 use crate::machine::identity::{AllocationId, Generation, Mark, PodKey, Protocol, UidHash};
 
-fn item(external: u16) -> decided::Item {
+pub(in crate::machine::event) fn item(external: u16) -> decided::Item {
     decided::Item { internal: 80, external, protocol: 6, generation: (3, 9), port_break: true }
 }
 
@@ -125,6 +125,7 @@ fn observations() -> Vec<Event> {
         Event::EntriesMissed(seen::EntriesMissed { table: "ftb-1".into(), began_ms: 1_234, generations: vec![(3, 9)] }),
         Event::TableListed(seen::TableListed { table: "ftb-1".into(), began_seq: 9, began_ms: 5, entries: 1 }),
         Event::TableGone(seen::TableGone { table: "ftb-1".into() }),
+        Event::RoomSeen(seen::RoomSeen { free: 1 << 20, floor: 1 << 26, short: true }),
     ]
 }
 
@@ -211,8 +212,144 @@ fn outcomes() -> Vec<Event> {
     ]
 }
 
-fn one_of_each() -> Vec<Event> {
-    [controls(), observations(), decisions(), outcomes()].concat()
+pub(in crate::machine::event) fn kept_things() -> Vec<Event> {
+    let (namespace, name, table, entry) = ("games".to_owned(), "web-0".to_owned(), "ftb-1".to_owned(), "fwd-1");
+    let (allocation, eip) = ((3, 7), [203, 0, 113, 7].into());
+    let item = kept::ItemKept {
+        internal: 80,
+        protocol: 6,
+        external: 512,
+        generation: (3, 9),
+        port_break: false,
+        leaving: None,
+        touched: true,
+        awaited: false,
+        awaited_whole: false,
+        adopted: Some(entry.into()),
+        entry: kept::EntryKept::Present(entry.into(), 9, true, false, None),
+    };
+    vec![
+        Event::Kept(kept::Kept::Frame(kept::FrameKept {
+            term_seen: 4,
+            cluster_read: true,
+            rebuilding: false,
+            forgetful: false,
+            short: false,
+            halted: Some(1),
+            allocations_decided: 7,
+            generations_decided: 9,
+        })),
+        Event::Kept(kept::Kept::Eip(kept::EipKept { eip, gateway: Some("ngw-1".into()), suspect: None })),
+        Event::Kept(kept::Kept::Table(kept::TableKept {
+            table: table.clone(),
+            gateway: Some("ngw-1".into()),
+            open: true,
+            committed: 1,
+            limit: Some(100),
+            probing: false,
+            probe_ms: Some(300_000),
+            rested: false,
+            rests_ms: None,
+            watch_until_ms: 900_000,
+            limit_since: 9,
+            awaited_at: 8,
+        })),
+        Event::Kept(kept::Kept::Pod(Box::new(kept_pod()))),
+        Event::Kept(kept::Kept::Allocation(Box::new(kept_allocation()))),
+        Event::Kept(kept::Kept::Items(kept::ItemsKept { allocation, items: vec![item] })),
+        Event::Kept(kept::Kept::Stray(kept::StrayKept {
+            table,
+            entry: entry.into(),
+            marked: true,
+            stale: true,
+            deleted: false,
+            deleted_ms: 0,
+            remnant: false,
+        })),
+        Event::Kept(kept::Kept::Rests(kept::RestsKept { rests: vec![(eip, 17, 513, 30_000)] })),
+        Event::Kept(kept::Kept::Claim(kept::ClaimKept {
+            namespace,
+            name,
+            since: 14,
+            ghost: true,
+            original: true,
+            intruder: false,
+        })),
+        Event::Kept(kept::Kept::Intent(kept::IntentKept {
+            rests_on: 40,
+            wanted: kept::WantedKept::Withdraw(allocation),
+        })),
+        Event::Kept(kept::Kept::Work(kept::WorkKept::Allocation(allocation))),
+    ]
+}
+
+fn kept_pod() -> kept::PodKept {
+    kept::PodKept {
+        namespace: "games".into(),
+        name: "web-0".into(),
+        uid: "uid-a".into(),
+        seen: 0x1234_5678_9abc_def0,
+        seen_at: 11,
+        ip: Some([172, 16, 0, 5].into()),
+        demand: kept::DemandKept::On(vec![(80, 6)], false),
+        barred: None,
+        ended: None,
+        grace_ends_ms: None,
+        grace_armed: false,
+        gate: true,
+        owner: Some(("apps/v1".into(), "StatefulSet".into(), "web".into(), "uid-w".into())),
+        arrival: Some(11),
+        standing: kept::StandingKept::Allocated((3, 7)),
+        noted: (1, 0, (3, 7), 12),
+        noted_unsure: false,
+        marking: false,
+        undecided: false,
+    }
+}
+
+fn kept_allocation() -> kept::AllocationKept {
+    kept::AllocationKept {
+        allocation: (3, 7),
+        pod: "uid-a".into(),
+        namespace: "games".into(),
+        name: "web-0".into(),
+        gateway: "ngw-1".into(),
+        table: "ftb-1".into(),
+        eip: [203, 0, 113, 7].into(),
+        ip: [172, 16, 0, 5].into(),
+        place: ("eni-1".into(), "vsw-1".into(), "zone-j".into()),
+        fixed: true,
+        phase: (3, 40, 1),
+        claim: (1, 12),
+        claimed: Some(12),
+        claim_uid: Some(("claim-uid".into(), 13)),
+        claim_deleting: false,
+        revision: 12,
+        claim_revision: 12,
+        published: (1, 12),
+        established: true,
+        probe: false,
+        retries: 0,
+        retry_ms: None,
+        owner: None,
+        absent_since_wall_ms: Some(1),
+        retention_ms: None,
+        expired: false,
+        moved: false,
+        relocated: false,
+        successor: None,
+        predecessors: vec![(2, 6)],
+        kept: false,
+        edited: true,
+        heals: vec![5_000],
+        contest_ms: Some(600_000),
+        named: true,
+        among: (true, false, false, false),
+    }
+}
+
+pub(in crate::machine::event) fn one_of_each() -> Vec<Event> {
+    [controls(), observations(), decisions(), outcomes(), kept_things().into_iter().take(1).collect()].concat()
 }
 
 fn words(event: Event) -> String {
@@ -232,8 +369,15 @@ fn every_kind_has_words_of_its_own() {
 }
 
 #[test]
+fn everything_that_is_kept_has_words_of_its_own() {
+    let sentences: BTreeSet<_> = kept_things().into_iter().map(words).collect();
+    assert_eq!(sentences.len(), kept_things().len());
+    assert!(sentences.iter().all(|line| line.starts_with("in the snapshot ") && !line.contains("  ")), "{sentences:?}");
+}
+
+#[test]
 fn whatever_a_record_speaks_of_stands_in_its_sentence() {
-    for event in one_of_each() {
+    for event in one_of_each().into_iter().chain(kept_things()) {
         let (all, line) = (subjects(&event), words(event.clone()));
         let named = (all.pods.iter().map(ToString::to_string))
             .chain(all.names.iter().map(ToString::to_string))
