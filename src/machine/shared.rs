@@ -4,17 +4,25 @@
 //! of values has doubled, so that the cost of looking for it is a constant a value.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 /// Fewer values than these are not looked through.
 const SWEPT_FROM: usize = 64;
 
 /// The values that somebody names.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Shared<T> {
     values: BTreeSet<Arc<T>>,
     /// So many values are looked through for those that nobody names.
     swept_at: usize,
+}
+
+impl<T> fmt::Debug for Shared<T> {
+    /// Nothing is known by it: what is shared is seen where it is named.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
+    }
 }
 
 impl<T> Default for Shared<T> {
