@@ -21,6 +21,9 @@ use crate::things::pod;
 const HISTORIES: u64 = 1_000;
 const HISTORIES_IN_CI: u64 = 10_000;
 
+/// Events between two snapshots that are written and read: a prime, so that every kind of moment has its turn.
+const RESTORED_EVERY: u64 = 97;
+
 /// Histories in which each fault must be found.
 const FAULT_HISTORIES: u64 = 200;
 
@@ -155,6 +158,7 @@ struct Stage {
 impl Stage {
     fn new(eips: usize) -> Self {
         let mut outside = Outside::new();
+        outside.restored_every = RESTORED_EVERY;
         for (index, zone) in ["j", "k"].into_iter().enumerate() {
             outside.record(Event::PoolConfigured(control::PoolConfigured {
                 index: u16::try_from(index).expect("two"),
