@@ -13,12 +13,32 @@ use crate::world::{COOLDOWN_MS, Cost, World, mapped};
 const P99_US: f64 = 10.0;
 const DEARER_MAX: f64 = 1.3;
 
+/// Runs of one churn. They do the same from the first event to the last, so that what one of them took longer than
+/// another for the same pair was not the machine's doing: the least of each is told beside the p99 of a run.
+const RUNS: usize = 5;
+
 /// What the churn costs in a cluster of so many pods: an event in look-ups and heap allocations, and the decisions of
 /// each pair in microseconds.
 struct Churned {
     cost: Cost,
     pairs: Vec<f64>,
     event_ns: f64,
+}
+
+/// The churn several times over: of each pair the least, beside the p99 of each run alone.
+fn repeated(pods: u32, count: u32) -> (Churned, Vec<f64>) {
+    let mut least = churn(pods, count);
+    let mut alone = vec![percentile(&least.pairs, 99)];
+    for _ in 1..RUNS {
+        let again = churn(pods, count);
+        assert_eq!(again.cost, least.cost, "every run does the same");
+        alone.push(percentile(&again.pairs, 99));
+        least.event_ns = least.event_ns.min(again.event_ns);
+        for (least, again) in least.pairs.iter_mut().zip(again.pairs) {
+            *least = least.min(again);
+        }
+    }
+    (least, alone)
 }
 
 fn churn(pods: u32, churn: u32) -> Churned {
@@ -44,7 +64,8 @@ fn churn(pods: u32, churn: u32) -> Churned {
     Churned { cost: world.cost, pairs, event_ns }
 }
 
-/// Decides and applies, which is timed, and is the decision that is expected; in microseconds.
+/// Decides and applies, which is timed, and is the decision that is expected; in microseconds. A profiler finds it by name.
+#[inline(never)]
 fn decided(world: &mut World, expected: impl Fn(&Event) -> bool) -> f64 {
     let began = Instant::now();
     let event = world.state.decide(world.now_ms).unwrap();
@@ -57,7 +78,7 @@ fn decided(world: &mut World, expected: impl Fn(&Event) -> bool) -> f64 {
 }
 
 pub fn decide(size: &Size) -> Vec<String> {
-    let [small, large] = size.pods.map(|pods| churn(pods, size.churn));
+    let [(small, _), (large, alone)] = size.pods.map(|pods| repeated(pods, size.churn));
     let shape = Shape { eips: 100, ports: 10_000 };
     let mut bare = Arm::new(Box::new(Ours::new(shape)), size.pods[1] as usize * 2, 1);
     let bare: Vec<f64> = (0..size.churn).map(|_| bare.pairs(1) / 1_000.0).collect();
@@ -74,11 +95,13 @@ pub fn decide(size: &Size) -> Vec<String> {
             churned.cost.events
         );
     }
+    println!("decide: p99 of each run alone, with what else this computer did: {alone:.2?} us");
     println!("decide: the bare allocator {:.2} us, p99 {:.2} us", percentile(&bare, 50), percentile(&bare, 99));
     let dearer = |count: fn(&Cost) -> u64| an_event(&large, count(&large.cost)) / an_event(&small, count(&small.cost));
     let p99 = percentile(&large.pairs, 99);
     vec![
-        figure("decide.p99", p99, "us", Some(percentile(&bare, 99)), &Reach::AtMost(P99_US)),
+        figure("decide.p99", percentile(&alone, 50), "us", Some(percentile(&bare, 99)), &Reach::AtMost(P99_US)),
+        figure("decide.p99.least", p99, "us", None, &Reach::Told),
         figure("decide.median", percentile(&large.pairs, 50), "us", Some(percentile(&bare, 50)), &Reach::Told),
         figure("decide.lookups", dearer(|cost| cost.touched), "times", None, &Reach::AtMost(DEARER_MAX)),
         figure("decide.allocations", dearer(|cost| cost.allocations), "times", None, &Reach::AtMost(DEARER_MAX)),

@@ -34,7 +34,7 @@ pub struct World {
     entries: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     pub events: u64,
     pub touched: u64,

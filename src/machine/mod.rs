@@ -26,3 +26,4 @@ pub mod check;
 
 pub mod few;
 pub mod probe;
+pub mod shared;

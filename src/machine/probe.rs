@@ -141,6 +141,24 @@ impl<K: Ord, V, S: Held<V>> Map<K, V, S> {
         self.inner.remove(key).map(S::release)
     }
 
+    /// Takes a value out, with its key as it is kept.
+    pub fn remove_entry<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<(K, V)>
+    where
+        K: Borrow<Q>,
+    {
+        self.count();
+        self.inner.remove_entry(key).map(|(key, held)| (key, held.release()))
+    }
+
+    /// A key as it is kept: to name the same without another copy.
+    pub fn key<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&K>
+    where
+        K: Borrow<Q>,
+    {
+        self.count();
+        self.inner.get_key_value(key).map(|(key, _)| key)
+    }
+
     /// The value of a key, made first where there is none.
     pub fn or_default(&mut self, key: K) -> &mut V
     where

@@ -36,6 +36,7 @@ use crate::machine::identity::{
 };
 use crate::machine::intent::Agenda;
 use crate::machine::probe::Map;
+use crate::machine::shared::Shared;
 
 pub use apply::IllegalEvent;
 pub use digest::{Digest, VERSION as DIGEST_VERSION};
@@ -120,6 +121,10 @@ pub struct State {
     pub(crate) halted: Option<HaltReason>,
     /// Entries without a mark that were taken over, with the items whose entries they are.
     pub(crate) adopted: Map<(TableId, EntryId), (AllocationId, Generation)>,
+
+    /// Where pods are, and who controls them.
+    pub(crate) places: Shared<Place>,
+    pub(crate) controllers: Shared<Controller>,
 
     pub(crate) timers: BTreeSet<(u64, Timer)>,
     pub(crate) agenda: Agenda,

@@ -28,7 +28,7 @@ impl State {
             return Some(wait(uid, reason, None, wants.len()));
         }
         let place = match self.addresses.get(&ip) {
-            Some(Address::Known(place)) => place,
+            Some(Address::Known(place)) => place.as_ref(),
             Some(Address::Missing) => return Some(wait(uid, WaitReason::NotYetVisible, None, wants.len())),
             // It is being asked for; the answer brings the pod back.
             None => return None,
@@ -123,24 +123,21 @@ impl State {
     pub(super) fn gateway_for(&self, place: &Place, wants: &[Want]) -> Result<(&GatewayId, &Gateway), NoGateway> {
         let hops = self.routes.get(&place.vswitch).ok_or(NoGateway::NotRead)?;
         let configured = |id: &GatewayId| self.pools.iter().any(|entry| entry.gateway == *id);
-        let mut candidates: Vec<_> = hops.iter().filter(|id| configured(id)).collect();
-        if candidates.is_empty() {
+        let mut candidates = hops.iter().filter(|id| configured(id)).peekable();
+        if candidates.peek().is_none() {
             return Err(NoGateway::NoneOnRoute);
         }
-        candidates.retain(|id| self.gateways.contains_key(*id));
         let open =
             |gateway: &Gateway| gateway.available && gateway.table.as_ref().is_some_and(|table| self.is_open(table));
-        let read: Vec<_> = candidates
-            .into_iter()
-            .filter_map(|id| self.gateways.get(id).filter(|gateway| open(gateway)).map(|gateway| (id, gateway)))
-            .collect();
-        if read.is_empty() {
+        let known = |id| self.gateways.get(id).filter(|gateway| open(gateway)).map(|gateway| (id, gateway));
+        let mut read = candidates.filter_map(known).peekable();
+        if read.peek().is_none() {
             return Err(NoGateway::NotRead);
         }
         let protocol = wants.first().map(|want| want.protocol);
         let room = |gateway: &Gateway| protocol.map_or(0, |protocol| gateway.eips.most_free(protocol));
         let near = |gateway: &Gateway| gateway.zone.as_ref() == Some(&place.zone);
-        let usable = read.into_iter().filter(|(_, gateway)| gateway.eips.iter().any(|eip| eip.usable));
+        let usable = read.filter(|(_, gateway)| gateway.eips.iter().any(|eip| eip.usable));
         usable
             .min_by_key(|(id, gateway)| (!near(gateway), std::cmp::Reverse(room(gateway)), *id))
             .ok_or(NoGateway::NoUsableEip)
@@ -181,6 +178,8 @@ impl State {
             generation: self.next_generation(position),
             port_break: self.port_break(choice.eip().snat, external),
         };
+        let mut passed_over = Vec::with_capacity(choice.others().min(PASSED_OVER_MAX));
+        passed_over.extend(choice.passed_over().take(PASSED_OVER_MAX).map(|(eip, why)| (eip, why as u8)));
         decided::Allocated {
             pod: uid.as_str().to_owned(),
             namespace: key.namespace.as_ref().to_owned(),
@@ -195,7 +194,7 @@ impl State {
             zone: place.zone.as_str().to_owned(),
             fixed,
             items: wants.iter().zip(choice.ports().iter().copied()).enumerate().map(item).collect(),
-            passed_over: choice.passed_over().take(PASSED_OVER_MAX).map(|(eip, why)| (eip, why as u8)).collect(),
+            passed_over,
         }
     }
 

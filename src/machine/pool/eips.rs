@@ -159,6 +159,12 @@ impl<'a> Choice<'a> {
         &self.ports
     }
 
+    /// How many EIPs were passed over, at the most.
+    #[must_use]
+    pub const fn others(&self) -> usize {
+        self.eips.len().saturating_sub(1)
+    }
+
     /// The EIPs that were passed over and why, in configured order.
     pub fn passed_over(&self) -> impl Iterator<Item = (Ipv4Addr, PassedOver)> + '_ {
         let free = self.needs.free(self.eip);

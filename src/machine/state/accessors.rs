@@ -49,7 +49,7 @@ impl Allocation {
 
     /// Where that address is.
     #[must_use]
-    pub const fn place(&self) -> &Place {
+    pub fn place(&self) -> &Place {
         &self.place
     }
 

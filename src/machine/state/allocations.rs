@@ -22,6 +22,7 @@ impl State {
     pub(super) fn allocated(&mut self, body: &decided::Allocated, origin: Origin) -> Result<(), &'static str> {
         let id = AllocationId::from(body.allocation);
         let uid = PodUid::from(body.pod.as_str());
+        let uid = self.pods.key(&uid).cloned().unwrap_or(uid);
         let key = PodKey::new(body.namespace.as_str(), body.name.as_str());
         if self.allocations.contains_key(&id) {
             return Err("the allocation exists");
@@ -38,7 +39,8 @@ impl State {
         if let Some(mut strange) = strange.clone() {
             self.agenda.replace(&mut strange.held, Vec::new(), self.seq);
         }
-        let allocation = self.new_allocation(body, items, origin, strange.as_ref());
+        let allocation = self.new_allocation(body, uid.clone(), items, origin, strange.as_ref());
+        let (gateway, table) = (allocation.gateway.clone(), allocation.table.clone());
         self.insert_allocation(id, allocation)?;
         if let Some(strange) = &strange {
             let entries = self.entries_named(body, strange);
@@ -50,7 +52,7 @@ impl State {
         }
         self.stand_allocated(&uid, id);
         self.follow_fixed(&uid);
-        self.worklist.insert(Subject::Queue(body.table.as_str().into()));
+        self.worklist.insert(Subject::Queue(table));
         self.worklist.insert(Subject::Allocation(id));
         if origin != Origin::Decided {
             self.adopt_strays(id);
@@ -59,7 +61,7 @@ impl State {
             self.recover_releasing(id, &releasing);
             self.end_rebuild();
         }
-        self.judge_eip(&body.gateway.as_str().into(), body.eip);
+        self.judge_eip(&gateway, body.eip);
         self.consider_moving(id);
         self.refresh_allocation(id);
         Ok(())
@@ -67,8 +69,9 @@ impl State {
 
     /// An allocation as it begins. One that was taken from outside has been shown, as far as we know.
     fn new_allocation(
-        &self,
+        &mut self,
         body: &decided::Allocated,
+        pod: PodUid,
         items: Vec<Item>,
         origin: Origin,
         strange: Option<&StrangeClaim>,
@@ -76,23 +79,26 @@ impl State {
         let claimed = origin == Origin::Claimed;
         let absent_since_wall_ms = strange.and_then(|strange| strange.claim.as_ref()?.absent_since_wall_ms);
         // A pod that is there, as after a restored backup, is not absent whatever the claim says.
-        let there = absent_since_wall_ms.is_some() && self.is_there(&body.pod.as_str().into());
+        let there = absent_since_wall_ms.is_some() && self.is_there(&pod);
         // Of what only entries are left no claim says anything.
         let says = |claim: &seen::Claim| claim.allocation == body.allocation && claim.items == body.items;
         let said = strange.is_some_and(|strange| strange.claim.as_deref().is_some_and(says));
         let claim = if claimed && said && !there { Claim::Written(self.seq) } else { Claim::Absent };
+        let (gateway, table) = (body.gateway.as_str().into(), TableId::from(body.table.as_str()));
+        let probe = self.tables.get(&table).is_some_and(|table| table.probing);
+        let place = Place {
+            eni: body.eni.as_str().into(),
+            vswitch: body.vswitch.as_str().into(),
+            zone: body.zone.as_str().into(),
+        };
         Allocation {
-            pod: body.pod.as_str().into(),
+            pod,
             key: PodKey::new(body.namespace.as_str(), body.name.as_str()),
-            gateway: body.gateway.as_str().into(),
-            table: body.table.as_str().into(),
+            gateway: self.gateways.key(&gateway).cloned().unwrap_or(gateway),
+            table: self.tables.key(&table).cloned().unwrap_or(table),
             eip: body.eip,
             ip: body.ip,
-            place: Place {
-                eni: body.eni.as_str().into(),
-                vswitch: body.vswitch.as_str().into(),
-                zone: body.zone.as_str().into(),
-            },
+            place: self.places.share(place),
             fixed: body.fixed,
             items,
             phase: Phase::Live,
@@ -105,7 +111,7 @@ impl State {
             published: if origin == Origin::Decided { Published::Nothing } else { Published::Unknown },
             lacks: 0,
             established: origin != Origin::Decided,
-            probe: self.tables.get(&TableId::from(body.table.as_str())).is_some_and(|table| table.probing),
+            probe,
             retries: 0,
             retry_ms: None,
             owner: strange.filter(|_| body.fixed).and_then(|strange| strange.owner.clone()),
@@ -215,21 +221,19 @@ impl State {
     /// What cannot have been sent, or was refused without a trace, is gone at once when its removal is decided; what was
     /// refused may still have an earlier request on the way.
     pub(super) fn settle_unsent(&mut self, id: AllocationId, unsent: bool) {
-        let items = self.allocations.get(&id).map(|allocation| allocation.items.clone()).unwrap_or_default();
-        for item in items {
-            let unknown = Entry::Unknown { since: self.seq, looked: false, missed_ms: None };
-            match item.entry {
-                Entry::Planned if unsent => self.put_entry(id, item.generation, Entry::Gone),
-                Entry::Refused { class, .. } if class != RefusedClass::Duplicate && !item.touched => {
-                    self.put_entry(id, item.generation, Entry::Gone);
-                }
-                Entry::Refused { .. } => self.put_entry(id, item.generation, unknown),
-                Entry::Planned
-                | Entry::Unknown { .. }
-                | Entry::Present { .. }
-                | Entry::Deleting { .. }
-                | Entry::Gone => {}
+        let Some(allocation) = self.allocations.get(&id) else { return };
+        let unknown = Entry::Unknown { since: self.seq, looked: false, missed_ms: None };
+        let becomes = |item: &Item| match item.entry {
+            Entry::Planned if unsent => Some(Entry::Gone),
+            Entry::Refused { class, .. } if class != RefusedClass::Duplicate && !item.touched => Some(Entry::Gone),
+            Entry::Refused { .. } => Some(unknown.clone()),
+            Entry::Planned | Entry::Unknown { .. } | Entry::Present { .. } | Entry::Deleting { .. } | Entry::Gone => {
+                None
             }
+        };
+        let settled = allocation.items.iter().filter_map(|item| Some((item.generation, becomes(item)?)));
+        for (generation, entry) in settled.collect::<Vec<_>>() {
+            self.put_entry(id, generation, entry);
         }
         self.refresh_allocation(id);
         self.worklist.insert(Subject::Allocation(id));
@@ -245,8 +249,8 @@ impl State {
         allocation.phase = Phase::Live;
         allocation.ip = body.ip;
         let (eni, vswitch, zone) = &body.place;
-        allocation.place =
-            Place { eni: eni.as_str().into(), vswitch: vswitch.as_str().into(), zone: zone.as_str().into() };
+        let place = Place { eni: eni.as_str().into(), vswitch: vswitch.as_str().into(), zone: zone.as_str().into() };
+        allocation.place = self.places.share(place);
         (allocation.revision, allocation.claim_revision) = (self.seq, self.seq);
         self.count_generations(body.items.iter().map(|(_, _, generation)| *generation));
         self.change_place(id, ip_before, &vswitch_before);

@@ -28,8 +28,7 @@ impl State {
 
     pub(super) fn pod_seen(&mut self, seen: &seen::PodSeen) {
         let uid = PodUid::from(seen.uid.as_str());
-        let before = self.pods.remove(&uid);
-        let mut pod = before.unwrap_or_else(|| new_pod(seen));
+        let (uid, mut pod) = self.pods.remove_entry(&uid).unwrap_or_else(|| (uid, new_pod(seen)));
         if pod.ip != seen.ip {
             self.move_pod(&uid, pod.ip, seen.ip);
             if let Some(ip) = pod.ip {
@@ -58,7 +57,7 @@ impl State {
         pod.seen_at = self.seq;
         pod.ip = seen.ip;
         pod.gate = seen.gate;
-        pod.owner = seen.owner.as_ref().map(|owner| Box::new(Controller::of(owner)));
+        pod.owner = seen.owner.as_ref().map(|owner| self.controllers.share(Controller::of(owner)));
         let declared = &seen.ports;
         pod.demand = demand::read(Asked { annotations: &seen.annotations, oversized: seen.oversized, declared });
         pod.barred = match (seen.host_network, seen.virtual_node, seen.namespace_terminating) {
@@ -149,7 +148,7 @@ impl State {
     pub(super) fn waited(&mut self, body: &decided::Waited) -> Result<(), &'static str> {
         let uid = PodUid::from(body.pod.as_str());
         let reason = WaitReason::from_number(body.reason).ok_or("its reason is unknown")?;
-        let mut pod = self.pods.remove(&uid).ok_or("the pod is not known")?;
+        let (uid, mut pod) = self.pods.remove_entry(&uid).ok_or("the pod is not known")?;
         let queue = body.table.as_deref().map(TableId::from);
         if matches!(pod.standing, Standing::Allocated(_)) {
             return Err("the pod has an allocation");
@@ -170,7 +169,7 @@ impl State {
     pub(super) fn refused(&mut self, body: &decided::Refused) -> Result<(), &'static str> {
         let uid = PodUid::from(body.pod.as_str());
         let reason = RefusalReason::from_number(body.reason).ok_or("its reason is unknown")?;
-        let mut pod = self.pods.remove(&uid).ok_or("the pod is not known")?;
+        let (uid, mut pod) = self.pods.remove_entry(&uid).ok_or("the pod is not known")?;
         if matches!(pod.standing, Standing::Allocated(_)) {
             return Err("the pod has an allocation");
         }
@@ -241,7 +240,7 @@ impl State {
                 let known = same && self.originals.contains(&key);
                 let held = self.take_claim(&key).map(|claim| claim.held).unwrap_or_default();
                 let (uid, claim, since) = (seen.uid.as_str().into(), seen.claim.clone(), self.seq);
-                let owner = seen.owner.as_ref().map(|owner| Box::new(Controller::of(owner)));
+                let owner = seen.owner.as_ref().map(|owner| self.controllers.share(Controller::of(owner)));
                 let (published, written_by_us) = (seen.published, seen.manager == seen::MANAGER_NATGW);
                 let (shown, deleting) = (seen.shown.clone(), seen.deleting);
                 let strange =

@@ -96,8 +96,8 @@ impl State {
         let (eni, vswitch, zone) = &body.place;
         allocation.pod = uid.clone();
         allocation.ip = body.ip;
-        allocation.place =
-            Place { eni: eni.as_str().into(), vswitch: vswitch.as_str().into(), zone: zone.as_str().into() };
+        let place = Place { eni: eni.as_str().into(), vswitch: vswitch.as_str().into(), zone: zone.as_str().into() };
+        allocation.place = self.places.share(place);
         allocation.phase = Phase::Live;
         allocation.owner = owner;
         allocation.absent_since_wall_ms = None;

@@ -95,6 +95,7 @@ impl State {
             vswitch: body.vswitch.as_str().into(),
             zone: body.zone.as_str().into(),
         };
+        let place = self.places.share(place);
         self.locate(body.ip, Address::Known(place));
     }
 

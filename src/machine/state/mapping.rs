@@ -1,6 +1,7 @@
 //! What an allocation is made of.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use crate::machine::demand::{ReleaseReason, Want};
 use crate::machine::identity::{AllocationId, EntryId, GatewayId, Generation, PodKey, PodUid, TableId, Tuple};
@@ -16,7 +17,7 @@ pub struct Allocation {
     pub(crate) table: TableId,
     pub(crate) eip: Ipv4Addr,
     pub(crate) ip: Ipv4Addr,
-    pub(crate) place: Place,
+    pub(crate) place: Arc<Place>,
     pub(crate) fixed: bool,
     pub(crate) items: Vec<Item>,
     pub(crate) phase: Phase,
@@ -42,7 +43,7 @@ pub struct Allocation {
     /// Machine time at which what was refused may be decided again.
     pub(crate) retry_ms: Option<u64>,
     /// Of a fixed mapping: who owns its claim. None of a bare pod's.
-    pub(crate) owner: Option<Box<Controller>>,
+    pub(crate) owner: Option<Arc<Controller>>,
     /// Of a reservation: wall time since which it has no pod.
     pub(crate) absent_since_wall_ms: Option<i64>,
     /// Machine time at which a reservation's time is looked at.

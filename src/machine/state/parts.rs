@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use crate::machine::demand::{Demand, Note, RefusalReason, ReleaseReason, WaitReason, Want};
 use crate::machine::identity::{
@@ -66,7 +67,7 @@ pub struct Pod {
     pub(crate) grace_ends_ms: Option<u64>,
     pub(crate) gate: bool,
     /// None of a bare pod.
-    pub(crate) owner: Option<Box<Controller>>,
+    pub(crate) owner: Option<Arc<Controller>>,
     /// Order of arrival: the event with which it first asked.
     pub(crate) arrival: Option<u64>,
     pub(crate) standing: Standing,
@@ -112,13 +113,13 @@ pub enum Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// It belongs to an interface.
-    Known(Place),
+    Known(Arc<Place>),
     /// It belongs to none yet.
     Missing,
 }
 
 /// An interface, its vSwitch and its zone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     pub(crate) eni: EniId,
     pub(crate) vswitch: VSwitchId,
@@ -242,7 +243,7 @@ pub struct StrangeClaim {
     /// A deletion was asked for.
     pub(crate) deleting: bool,
     /// Its owner that is not a pod.
-    pub(crate) owner: Option<Box<Controller>>,
+    pub(crate) owner: Option<Arc<Controller>>,
     pub(crate) published: bool,
     /// natgw wrote it, whatever became of its annotation.
     pub(crate) written_by_us: bool,

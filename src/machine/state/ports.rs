@@ -19,16 +19,14 @@ impl State {
         let (address, protocol, port) = tuple;
         let Some(id) = self.gateway_by_eip.get(&address) else { return };
         let Some(gateway) = self.gateways.get_mut(id) else { return };
-        if free {
-            gateway.eips.give(address, protocol, port);
-        } else {
+        if !free {
             gateway.eips.take(address, protocol, port);
+            return;
         }
-        if free {
-            self.wake_originals_at(tuple);
-        }
-        let Some(gateway) = self.gateway_by_eip.get(&address).and_then(|id| self.gateways.get(id)) else { return };
-        if free && let Some(table) = gateway.table.clone() {
+        gateway.eips.give(address, protocol, port);
+        let table = gateway.table.clone();
+        self.wake_originals_at(tuple);
+        if let Some(table) = table {
             self.worklist.insert(Subject::Queue(table));
             self.worklist.extend(self.lacking.iter().copied().map(Subject::Allocation));
             self.wake_homeless();

@@ -99,7 +99,7 @@ impl Restoring {
                 state.routes.insert(body.vswitch.as_str().into(), gateways);
             }
             Event::AddressSeen(body) => {
-                let place = place((&body.eni, &body.vswitch, &body.zone));
+                let place = state.places.share(place((&body.eni, &body.vswitch, &body.zone)));
                 state.addresses.insert(body.ip, Address::Known(place));
             }
             Event::AddressMissing(body) => drop(state.addresses.insert(body.ip, Address::Missing)),
@@ -205,7 +205,7 @@ impl State {
             ended,
             grace_ends_ms: body.grace_ends_ms,
             gate: body.gate,
-            owner: body.owner.as_ref().map(|owner| Box::new(Controller::of(owner))),
+            owner: body.owner.as_ref().map(|owner| self.controllers.share(Controller::of(owner))),
             arrival: body.arrival,
             standing: standing(&body.standing).ok_or(number)?,
             noted: note(body.noted).ok_or(number)?,
@@ -230,7 +230,10 @@ impl State {
 
     fn put_allocation(&mut self, body: &AllocationKept) -> Result<(), &'static str> {
         let id = AllocationId::from(body.allocation);
-        let allocation = allocation(body).ok_or("a number in it is unknown")?;
+        let (eni, vswitch, zone) = &body.place;
+        let place = self.places.share(place((eni, vswitch, zone)));
+        let owner = body.owner.as_ref().map(|owner| self.controllers.share(Controller::of(owner)));
+        let allocation = allocation(body, place, owner).ok_or("a number in it is unknown")?;
         if body.named {
             self.by_name.insert(allocation.key.clone(), id);
         }
@@ -324,7 +327,7 @@ impl State {
             claim: seen.claim,
             shown: seen.shown,
             deleting: seen.deleting,
-            owner: seen.owner.as_ref().map(|owner| Box::new(Controller::of(owner))),
+            owner: seen.owner.as_ref().map(|owner| self.controllers.share(Controller::of(owner))),
             published: seen.published,
             written_by_us: seen.manager == seen::MANAGER_NATGW,
             ghost: body.ghost,

@@ -50,11 +50,13 @@ impl State {
             Some(mark) => self.item_of(mark, &table, body),
             None => self.adopted_item(&table, &id, plain_tuple(body)),
         };
-        let before = self.tables.or_default(table.clone()).entries.remove(&id);
+        let known = self.tables.or_default(table.clone()).entries.remove_entry(&id);
+        let (id, before) = known.map_or((id, None), |(id, listed)| (id, Some(listed)));
         match (before, item) {
             (Some(Listed::Ours(allocation, generation)), Some(now)) if (allocation, generation) == now => {
-                self.tables.or_default(table).entries.insert(id, Listed::Ours(allocation, generation));
-                self.show(now, body);
+                let shown = Listed::Ours(allocation, generation);
+                self.tables.or_default(table).entries.insert(id.clone(), shown);
+                self.show(now, id, body.status);
             }
             (before, now) => {
                 match before {
@@ -64,8 +66,8 @@ impl State {
                 }
                 match now {
                     Some(now) => {
-                        self.tables.or_default(table).entries.insert(id, Listed::Ours(now.0, now.1));
-                        self.show(now, body);
+                        self.tables.or_default(table).entries.insert(id.clone(), Listed::Ours(now.0, now.1));
+                        self.show(now, id, body.status);
                     }
                     None => self.add_stray(&table, &id, body, mark.is_some()),
                 }
@@ -83,12 +85,11 @@ impl State {
     }
 
     /// A listing shows the entry of an item.
-    fn show(&mut self, (allocation, generation): (AllocationId, Generation), body: &seen::EntrySeen) {
+    fn show(&mut self, (allocation, generation): (AllocationId, Generation), id: EntryId, status: u8) {
         let Some(item) = self.allocations.get(&allocation).and_then(|allocation| allocation.item(generation)) else {
             return;
         };
-        let available = body.status == STATUS_AVAILABLE;
-        let id = EntryId::from(body.entry.as_str());
+        let available = status == STATUS_AVAILABLE;
         let entry = match &item.entry {
             Entry::Present { since, verified, .. } => {
                 Entry::Present { id, since: *since, available, verified: *verified, missed_ms: None }

@@ -18,7 +18,9 @@ impl State {
             return self.end_allocation(id);
         }
         let Some(allocation) = self.allocations.get(&id) else { return };
-        let (quiet, clear) = (self.is_quiet(id, allocation), self.is_clear(allocation));
+        let pod = self.pods.get(&allocation.pod);
+        let (quiet, clear) = (self.is_quiet_to(pod, id, allocation), self.is_clear(allocation));
+        let lacking = pod.is_some_and(|pod| lacks(allocation, pod));
         let wanted = intents_of(id, allocation, quiet, clear);
         let waits = |item: &Item| (item.generation, awaits(allocation, item, quiet), needs_whole(allocation, item));
         let awaited: Vec<_> = allocation.items.iter().map(waits).collect();
@@ -48,7 +50,7 @@ impl State {
         for (generation, awaits, whole) in awaited {
             table.put_awaited((id, generation), awaits, whole, self.seq);
         }
-        if self.lacks(id, &pod) {
+        if lacking {
             self.lacking.insert(id);
         } else {
             self.lacking.remove(&id);
@@ -82,18 +84,13 @@ impl State {
         }
     }
 
-    /// The pod asks for ports that the allocation does not have.
-    fn lacks(&self, id: AllocationId, pod: &PodUid) -> bool {
-        let (Some(pod), Some(allocation)) = (self.pods.get(pod), self.allocations.get(&id)) else { return false };
-        let has = |want: &Want| allocation.items.iter().any(|item| item.want == *want);
-        match &pod.demand {
-            Demand::On { wants, .. } => !wants.iter().all(has),
-            Demand::Off | Demand::Kept | Demand::Refused(_) => false,
-        }
-    }
-
     /// Nobody is told of the mapping any more: the status does not show it and the pod's note does not say ready.
     fn is_quiet(&self, id: AllocationId, allocation: &Allocation) -> bool {
+        self.is_quiet_to(self.pods.get(&allocation.pod), id, allocation)
+    }
+
+    /// The same, with its pod, if that is there.
+    fn is_quiet_to(&self, pod: Option<&Pod>, id: AllocationId, allocation: &Allocation) -> bool {
         let says_ready = |pod: &Pod| matches!(pod.noted.phase, NotePhase::Ready | NotePhase::Kept);
         let told = |pod: &Pod| pod.noted_unsure || (says_ready(pod) && pod.noted.allocation == id);
         let shown = match allocation.successor {
@@ -101,7 +98,7 @@ impl State {
             Some(successor) => self.allocations.get(&successor).is_some_and(|a| a.published == Published::Unknown),
             None => allocation.published != Published::Nothing,
         };
-        !shown && !self.pods.get(&allocation.pod).is_some_and(told)
+        !shown && !pod.is_some_and(told)
     }
 
     /// No earlier entry of the same name may still send to the same address through the same table, where the cloud
@@ -126,6 +123,9 @@ impl State {
     pub(super) fn refresh_pod(&mut self, uid: &PodUid) {
         let Some(pod) = self.pods.get(uid) else { return };
         let wanted = self.intents_of_pod(uid, pod);
+        if wanted == pod.held {
+            return;
+        }
         if wanted.iter().any(|intent| matches!(intent, Intent::MarkPod { .. })) {
             self.marking.insert(uid.clone());
         } else {
@@ -201,6 +201,15 @@ impl State {
             (false, true) => Some(Remark::FixedMoved),
             (false, false) => None,
         }
+    }
+}
+
+/// The pod asks for ports that the allocation does not have.
+fn lacks(allocation: &Allocation, pod: &Pod) -> bool {
+    let has = |want: &Want| allocation.items.iter().any(|item| item.want == *want);
+    match &pod.demand {
+        Demand::On { wants, .. } => !wants.iter().all(has),
+        Demand::Off | Demand::Kept | Demand::Refused(_) => false,
     }
 }
 

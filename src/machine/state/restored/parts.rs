@@ -1,5 +1,7 @@
 //! What is kept, turned back into what it was; `None` where a number in it is not known to this build.
 
+use std::sync::Arc;
+
 use crate::machine::demand::{
     Demand, Note, Phase as NotePhase, Refusal, RefusalReason, ReleaseReason, WaitReason, Want,
 };
@@ -49,9 +51,12 @@ pub(super) fn note((phase, reason, allocation, content): NoteKept) -> Option<Not
     Some(Note { phase: NotePhase::from_number(phase)?, reason, allocation: allocation.into(), content })
 }
 
-pub(super) fn allocation(body: &AllocationKept) -> Option<Allocation> {
+pub(super) fn allocation(
+    body: &AllocationKept,
+    place: Arc<Place>,
+    owner: Option<Arc<Controller>>,
+) -> Option<Allocation> {
     let (phase, since, reason) = body.phase;
-    let (eni, vswitch, zone) = &body.place;
     Some(Allocation {
         pod: body.pod.as_str().into(),
         key: PodKey::new(body.namespace.as_str(), body.name.as_str()),
@@ -59,7 +64,7 @@ pub(super) fn allocation(body: &AllocationKept) -> Option<Allocation> {
         table: body.table.as_str().into(),
         eip: body.eip,
         ip: body.ip,
-        place: place((eni, vswitch, zone)),
+        place,
         fixed: body.fixed,
         items: Vec::new(),
         phase: match phase {
@@ -91,7 +96,7 @@ pub(super) fn allocation(body: &AllocationKept) -> Option<Allocation> {
         probe: body.probe,
         retries: body.retries,
         retry_ms: body.retry_ms,
-        owner: body.owner.as_ref().map(|owner| Box::new(Controller::of(owner))),
+        owner,
         absent_since_wall_ms: body.absent_since_wall_ms,
         retention_ms: body.retention_ms,
         expired: body.expired,
