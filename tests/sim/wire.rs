@@ -46,8 +46,8 @@ pub struct Call {
 pub enum What {
     Create(CreateEntry),
     Delete(DeleteEntry),
-    /// One page of a table was answered: the page, its entries, and the total that it names.
-    Listed(TableId, u32, usize, u32),
+    /// One page of a table was answered: the page, the ids of its entries, and the total that it names.
+    Listed(TableId, u32, Vec<EntryId>, u32),
     /// Pods were listed.
     PodsListed,
     ClaimsListed,
@@ -290,7 +290,8 @@ impl Cloud for Wire {
     async fn list_entries(&self, table: &TableId, page: u32) -> Result<Page<ListedEntry>, CloudError> {
         let act = self.outside.cloud.list_entries(table, page);
         let mut listed = self.to_cloud("DescribeForwardTableEntries", act).await?;
-        self.note(What::Listed(table.clone(), page, listed.items.len(), listed.total));
+        let ids = listed.items.iter().map(|entry| entry.id.clone()).collect();
+        self.note(What::Listed(table.clone(), page, ids, listed.total));
         self.mutant.shown_entries(&mut listed);
         Ok(listed)
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use natgw::machine::event::Event;
-use natgw::machine::identity::TableId;
+use natgw::machine::identity::{EntryId, TableId};
 
 use super::{Happening, Invariant, Look};
 use crate::wire::What;
@@ -23,8 +23,8 @@ struct Read {
     pods: bool,
     claims: bool,
     tables: BTreeSet<TableId>,
-    /// Entries on the pages of each table so far, and the total they name.
-    pages: BTreeMap<TableId, (usize, u32)>,
+    /// Entries on the pages of each table so far, each once, and the total that the first page names.
+    pages: BTreeMap<TableId, (BTreeSet<EntryId>, u32)>,
 }
 
 pub(super) fn make() -> Box<dyn Invariant> {
@@ -53,10 +53,10 @@ impl Invariant for Barrier {
                 What::Listed(table, page, entries, total) => {
                     let pages = read.pages.entry(table.clone()).or_default();
                     if *page == 1 {
-                        *pages = (0, *total);
+                        *pages = (BTreeSet::new(), *total);
                     }
-                    pages.0 += entries;
-                    if read.won && pages.1 == *total && pages.0 >= *total as usize {
+                    pages.0.extend(entries.iter().cloned());
+                    if read.won && pages.1 == *total && pages.0.len() >= *total as usize {
                         read.tables.insert(table.clone());
                     }
                 }
