@@ -1,5 +1,5 @@
 //! S5 Barrier: no call changes a table before its term has read all pods, all claims, and that table, completely, after it
-//! won.
+//! won; and only a complete listing counts as one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,8 @@ struct Read {
     won: bool,
     pods: bool,
     claims: bool,
-    tables: BTreeSet<TableId>,
+    /// How many entries complete listings of each table showed.
+    tables: BTreeMap<TableId, BTreeSet<usize>>,
     /// Entries on the pages of each table so far, each once, and the total that the first page names.
     pages: BTreeMap<TableId, (BTreeSet<EntryId>, u32)>,
 }
@@ -45,6 +46,19 @@ impl Invariant for Barrier {
                 Happening::Durable { .. } | Happening::Started { .. } | Happening::Stopped { .. } => {}
             }
         }
+        self.calls(look, found);
+        for happening in look.happened {
+            if let Happening::Handed { replica, records } = happening {
+                let life = self.lives.get(replica).copied().unwrap_or(0);
+                let Some(read) = self.terms.get(&life) else { continue };
+                found.extend(records.iter().filter_map(|record| read.unread(&record.event)));
+            }
+        }
+    }
+}
+
+impl Barrier {
+    fn calls(&mut self, look: &Look<'_>, found: &mut Vec<String>) {
         for call in look.calls {
             let read = self.terms.entry(call.life).or_default();
             match &call.what {
@@ -57,7 +71,7 @@ impl Invariant for Barrier {
                     }
                     pages.0.extend(entries.iter().cloned());
                     if read.won && pages.1 == *total && pages.0.len() >= *total as usize {
-                        read.tables.insert(table.clone());
+                        read.tables.entry(table.clone()).or_default().insert(pages.0.len());
                     }
                 }
                 What::Create(request) => read.check(&request.table, found),
@@ -77,8 +91,20 @@ impl Invariant for Barrier {
 }
 
 impl Read {
+    /// A listing that counts as complete, though none was that showed as many entries.
+    fn unread(&self, event: &Event) -> Option<String> {
+        let (table, entries) = match event {
+            Event::TableOpened(body) => (&body.table, body.entries),
+            Event::TableListed(body) => (&body.table, body.entries),
+            _ => return None,
+        };
+        let whole = self.tables.get(&TableId::from(table.as_str()));
+        let seen = whole.is_some_and(|whole| whole.contains(&(entries as usize)));
+        (!seen).then(|| format!("{event:?} counts as complete; complete listings showed {whole:?}"))
+    }
+
     fn check(&self, table: &TableId, found: &mut Vec<String>) {
-        if !(self.won && self.pods && self.claims && self.tables.contains(table)) {
+        if !(self.won && self.pods && self.claims && self.tables.contains_key(table)) {
             found.push(format!(
                 "{table} was changed by a term that has read: pods {}, claims {}, tables {:?}",
                 self.pods, self.claims, self.tables
