@@ -300,12 +300,17 @@ impl Stage {
         }));
     }
 
-    /// `edited NAME PORT`: somebody writes another public port into the annotation of a PodDNAT.
+    /// `edited NAME PORT|allocation=N`: somebody writes another public port, or another allocation of the term, into the
+    /// annotation of a PodDNAT.
     fn claim_edited(&mut self, words: &[&str]) {
         let claims = self.outside.claims();
         let mut seen = claims.into_iter().find(|claim| claim.name == words[0]).expect("a PodDNAT of that name");
-        let items = seen.claim.iter_mut().flat_map(|claim| &mut claim.items);
-        items.for_each(|item| item.external = words[1].parse().expect("a port"));
+        if let Some(claim) = &mut seen.claim {
+            match words[1].strip_prefix("allocation=") {
+                Some(n) => claim.allocation.1 = n.parse().expect("a number"),
+                None => claim.items.iter_mut().for_each(|item| item.external = words[1].parse().expect("a port")),
+            }
+        }
         self.outside.record(Event::ClaimSeen(seen));
     }
 

@@ -290,9 +290,9 @@ impl Cloud for Wire {
     async fn list_entries(&self, table: &TableId, page: u32) -> Result<Page<ListedEntry>, CloudError> {
         let act = self.outside.cloud.list_entries(table, page);
         let mut listed = self.to_cloud("DescribeForwardTableEntries", act).await?;
+        self.mutant.shown_entries(&mut listed);
         let ids = listed.items.iter().map(|entry| entry.id.clone()).collect();
         self.note(What::Listed(table.clone(), page, ids, listed.total));
-        self.mutant.shown_entries(&mut listed);
         Ok(listed)
     }
 

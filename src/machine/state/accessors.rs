@@ -110,12 +110,12 @@ impl Allocation {
     }
 
     /// Whether a PodDNAT of this allocation does not say what was written into it, or has lost our finalizer.
-    pub(crate) fn is_edited(&self, seen: &crate::machine::event::seen::ClaimSeen) -> bool {
-        self.claim == super::Claim::Written(self.claim_revision) && !seen.deleting && self.differs(seen)
+    pub(crate) fn is_edited(&self, id: AllocationId, seen: &crate::machine::event::seen::ClaimSeen) -> bool {
+        self.claim == super::Claim::Written(self.claim_revision) && !seen.deleting && self.differs(id, seen)
     }
 
-    /// Whether a PodDNAT does not say what this allocation's should, or has not our finalizer.
-    pub(crate) fn differs(&self, seen: &crate::machine::event::seen::ClaimSeen) -> bool {
+    /// Whether a PodDNAT does not say what this allocation's, which has that id, should, or has not our finalizer.
+    pub(crate) fn differs(&self, id: AllocationId, seen: &crate::machine::event::seen::ClaimSeen) -> bool {
         let Some(claim) = &seen.claim else { return true };
         let item = |item: &Item| crate::machine::event::decided::Item {
             internal: item.want.internal,
@@ -129,6 +129,7 @@ impl Allocation {
         let leaving = claim.releasing.iter().map(|group| AllocationId::from(group.allocation));
         let entries = claim.entries.iter().map(String::as_str);
         !seen.finalizer
+            || AllocationId::from(claim.allocation) != id
             || claim.pod != self.pod.as_str()
             || claim.fixed != self.fixed
             || claim.kept != self.kept

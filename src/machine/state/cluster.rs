@@ -223,7 +223,7 @@ impl State {
         let named = seen.claim.as_ref().map(|claim| AllocationId::from(claim.allocation));
         let known = |id: &AllocationId| self.allocations.get(id).and_then(|allocation| allocation.claim_uid.clone());
         let edited = ours.as_ref().and_then(known).is_some_and(|(uid, _)| *uid == *seen.uid);
-        let otherwise = ours.and_then(|id| self.allocations.get(&id)).is_some_and(|ours| ours.is_edited(seen));
+        let otherwise = ours.is_some_and(|id| self.allocations.get(&id).is_some_and(|ours| ours.is_edited(id, seen)));
         match (ours, named) {
             (Some(id), Some(named)) if id == named && !(edited && otherwise) => self.own_claim_seen(id, seen),
             (Some(id), _) if edited => {

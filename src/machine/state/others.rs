@@ -260,7 +260,7 @@ impl State {
     /// A PodDNAT that was edited says again what was written.
     pub(super) fn restore_claim(&mut self, id: AllocationId, seen: &seen::ClaimSeen) {
         let Some(allocation) = self.allocations.get_mut(&id) else { return };
-        if allocation.edited && !seen.deleting && !allocation.differs(seen) {
+        if allocation.edited && !seen.deleting && !allocation.differs(id, seen) {
             allocation.edited = false;
             allocation.claim = Claim::Written(allocation.claim_revision);
         }

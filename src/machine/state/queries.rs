@@ -97,8 +97,8 @@ impl State {
             let named = seen.claim.as_ref().is_some_and(|claim| AllocationId::from(claim.allocation) == id);
             let uid = allocation.claim_uid.as_ref().is_some_and(|(uid, _)| **uid == *seen.uid);
             let status = !allocation.is_shown_otherwise(seen.published);
-            let restored = allocation.edited && !allocation.differs(seen);
-            let as_written = !restored && !allocation.is_edited(seen);
+            let restored = allocation.edited && !allocation.differs(id, seen);
+            let as_written = !restored && !allocation.is_edited(id, seen);
             let whole = allocation.lacks == seen.lacks && allocation.claim_deleting == seen.deleting;
             named && uid && status && as_written && whole
         })
