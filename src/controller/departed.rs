@@ -1,8 +1,8 @@
 //! What has gone, while a listing and a watch show the cluster at different moments.
 //!
 //! A listing that was long under way still shows what the watch has shown to go meanwhile; a watch that is behind shows,
-//! after a listing, what had gone before it. UIDs are used once: what went stays gone, unless a listing begun later shows it
-//! again, because the cluster was put back to a backup.
+//! after a listing, what had gone before it, and our own PodDNATs as they were before we let them go. UIDs are used once:
+//! what went stays gone, unless a listing begun later shows it again, because the cluster was put back to a backup.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,8 @@ pub struct Departed {
     meanwhile: BTreeSet<String>,
     /// What listings missed and the watch has not shown to go yet, with when.
     missed: BTreeMap<String, u64>,
+    /// PodDNATs that we let go and the watch has not shown to go yet, with when.
+    released: BTreeMap<String, u64>,
 }
 
 impl Departed {
@@ -36,22 +38,34 @@ impl Departed {
     /// The watch shows that something has gone.
     pub fn gone(&mut self, uid: &str) {
         self.missed.remove(uid);
+        self.released.remove(uid);
         if self.listing {
             self.meanwhile.insert(uid.to_owned());
         }
     }
 
-    /// A listing shows these and misses those.
+    /// Our finalizer is off a PodDNAT whose deletion was asked for, or it had gone before.
+    pub fn released(&mut self, now_ms: u64, uid: &str) {
+        self.released.insert(uid.to_owned(), now_ms);
+        if self.listing {
+            self.meanwhile.insert(uid.to_owned());
+        }
+    }
+
+    /// A listing shows these and misses those; what went meanwhile is in neither.
     pub fn listed<'a>(
         &mut self,
         now_ms: u64,
         shown: impl IntoIterator<Item = &'a str>,
         missed: impl IntoIterator<Item = &'a str>,
     ) {
-        self.missed.retain(|_, missed_ms| now_ms < missed_ms.saturating_add(BEHIND_MAX_MS));
-        if !self.missed.is_empty() {
+        let recent = |_: &String, went_ms: &mut u64| now_ms < went_ms.saturating_add(BEHIND_MAX_MS);
+        self.missed.retain(recent);
+        self.released.retain(recent);
+        if !self.missed.is_empty() || !self.released.is_empty() {
             for uid in shown {
                 self.missed.remove(uid);
+                self.released.remove(uid);
             }
         }
         self.missed.extend(missed.into_iter().map(|uid| (uid.to_owned(), now_ms)));
@@ -61,6 +75,13 @@ impl Departed {
     #[must_use]
     pub fn is_late(&self, uid: &str) -> bool {
         self.missed.contains_key(uid)
+    }
+
+    /// Whether a PodDNAT that the watch shows now is from before we let it go. Others' finalizers may hold it for longer:
+    /// then it is shown without ours.
+    #[must_use]
+    pub fn is_from_before_release(&self, uid: &str, finalizer: bool) -> bool {
+        finalizer && self.released.contains_key(uid)
     }
 }
 
@@ -93,6 +114,30 @@ mod tests {
         assert!(departed.is_late("b"));
         departed.listed(BEHIND_MAX_MS, [], []);
         assert!(!departed.is_late("b"));
+    }
+
+    #[test]
+    fn what_we_let_go_does_not_come_back_with_our_finalizer() {
+        let mut departed = Departed::default();
+        departed.released(0, "a");
+        assert!(departed.is_from_before_release("a", true));
+        assert!(!departed.is_from_before_release("a", false), "somebody else's finalizer holds it");
+        assert!(!departed.is_from_before_release("b", true));
+        departed.gone("a");
+        assert!(!departed.is_from_before_release("a", true));
+    }
+
+    #[test]
+    fn a_listing_begun_later_brings_back_what_we_let_go_and_one_begun_before_does_not() {
+        let mut departed = Departed::default();
+        departed.listing_begins();
+        departed.released(0, "a");
+        let meanwhile = departed.listing_ends();
+        assert!(meanwhile.contains("a"));
+        departed.listed(1, ["a"].into_iter().filter(|uid| !meanwhile.contains(*uid)), []);
+        assert!(departed.is_from_before_release("a", true));
+        departed.listed(2, ["a"], []);
+        assert!(!departed.is_from_before_release("a", true));
     }
 
     #[test]

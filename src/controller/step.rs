@@ -298,7 +298,9 @@ impl Controller {
             }
             Seen::Claim(claim) => {
                 let claim = claim.bounded();
-                if !self.state.knows_claim(&claim) && !self.departed.is_late(&claim.uid) {
+                let departed = &self.departed;
+                let late = departed.is_late(&claim.uid) || departed.is_from_before_release(&claim.uid, claim.finalizer);
+                if !self.state.knows_claim(&claim) && !late {
                     self.emit(now, Event::ClaimSeen(claim));
                 }
             }

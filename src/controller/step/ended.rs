@@ -5,6 +5,7 @@ use crate::controller::step::{Controller, EffectId, Now};
 use crate::machine::event::{Event, outcome};
 use crate::machine::identity::{AllocationId, Generation, TableId};
 use crate::machine::intent::Intent;
+use crate::machine::state::Allocation;
 use crate::ports::cloud::{ErrorClass, flow_control, is_about_entry, is_about_pending};
 use crate::ports::effect::{Ended, Refusal, Why};
 
@@ -138,6 +139,9 @@ impl Controller {
                 Some(Event::StatusWithdrawn(outcome::StatusWithdrawn { allocation: (*allocation).into() }))
             }
             (Intent::ReleaseClaim { allocation }, Ended::Done) => {
+                if let Some(uid) = self.state.allocation(*allocation).and_then(Allocation::claim_uid) {
+                    self.departed.released(machine_ms, uid);
+                }
                 Some(Event::ClaimReleased(outcome::ClaimReleased { allocation: (*allocation).into() }))
             }
             (Intent::MarkPod { pod, note }, Ended::Done) => {

@@ -54,6 +54,7 @@ impl Controller {
                 let gone = self.departed.listing_ends();
                 let events = relist::cluster(&self.state, &pods, &claims, began, &gone);
                 let shown = pods.iter().map(|pod| &*pod.uid).chain(claims.iter().map(|claim| &*claim.uid));
+                let shown = shown.filter(|uid| !gone.contains(*uid));
                 self.departed.listed(machine_ms, shown, events.iter().filter_map(relist::gone));
                 for event in events {
                     self.emit(now, event);

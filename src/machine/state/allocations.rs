@@ -369,7 +369,6 @@ impl State {
         }
         let unsettled = self.unsettled.iter().copied().map(Subject::Allocation);
         self.worklist.extend(unsettled);
-        self.worklist.insert(Subject::Queue(id.clone()));
         self.wake_undecided();
     }
 

@@ -331,11 +331,13 @@ impl State {
         }
     }
 
-    /// Pods that wait for a fact about a gateway, a route or an address.
+    /// Pods that wait for a fact about a gateway, a route or an address; and the queues, for whoever is first in one may
+    /// have had no way to a table, or to this one.
     pub(super) fn wake_undecided(&mut self) {
         for uid in self.undecided.clone() {
             self.wake_pod(&uid);
         }
+        self.worklist.extend(self.tables.iter().map(|(id, _)| Subject::Queue(id.clone())));
         self.wake_homeless();
     }
 

@@ -87,8 +87,6 @@ impl State {
         self.routes.insert(vswitch.clone(), gateways);
         self.consider_moving_in(&vswitch);
         self.wake_undecided();
-        // Whoever is first in a queue may have stood there without a way to the table, or has none now.
-        self.worklist.extend(self.tables.iter().map(|(id, _)| Subject::Queue(id.clone())));
     }
 
     pub(super) fn address_seen(&mut self, body: &seen::AddressSeen) {

@@ -281,7 +281,6 @@ impl State {
             // Of two claims to one tuple the entries tell which counts.
             self.worklist.extend(self.claims.iter().map(|(key, _)| Subject::Claim(key.clone())));
         }
-        self.worklist.insert(Subject::Queue(id.clone()));
         self.worklist.extend(self.unsettled.iter().copied().map(Subject::Allocation));
         self.wake_undecided();
         self.end_rebuild();
@@ -292,7 +291,6 @@ impl State {
         if let Some(due) = table.rests_ms.take() {
             self.timers.remove(&(due, Timer::Rest(id.clone())));
         }
-        self.worklist.insert(Subject::Queue(id.clone()));
         self.worklist.extend(self.unsettled.iter().chain(&self.lacking).copied().map(Subject::Allocation));
         self.wake_undecided();
     }
