@@ -179,6 +179,7 @@ impl Controller {
         if !self.state.is_open(table) {
             let table = table.as_str().to_owned();
             self.emit(now, Event::TableOpened(control::TableOpened { table, entries: count }));
+            self.unblock();
         }
     }
 

@@ -148,9 +148,8 @@ impl Controller {
         let pod_of = |id: &AllocationId| self.state.allocation(*id).map(Allocation::pod);
         let pod_busy = |id: &AllocationId| pod_of(id).is_some_and(|pod| self.busy_pods.contains(pod));
         match intent {
-            Intent::WriteClaim { allocation, .. }
-            | Intent::Publish { allocation, .. }
-            | Intent::Withdraw { allocation } => self.is_written(allocation),
+            Intent::WriteClaim { allocation, .. } | Intent::Withdraw { allocation } => self.is_written(allocation),
+            Intent::Publish { allocation, .. } => self.is_written(allocation) || !self.is_table_read(allocation),
             Intent::ReleaseClaim { allocation } => {
                 self.busy.contains_key(allocation) || self.is_written(allocation) || pod_busy(allocation)
             }
@@ -165,6 +164,11 @@ impl Controller {
             Intent::MarkPod { pod, .. } => self.busy_pods.contains(pod),
             Intent::Bind { .. } | Intent::DropClaim { .. } | Intent::Locate { .. } | Intent::Observe { .. } => false,
         }
+    }
+
+    /// Whether the allocation's table has been read in this term: what an earlier one saw there may be gone, and is not shown.
+    fn is_table_read(&self, id: &AllocationId) -> bool {
+        self.state.allocation(*id).is_some_and(|allocation| self.state.is_open(allocation.table()))
     }
 
     /// Whether a write to an allocation's PodDNAT is under way, its own or that of another allocation of the name.
@@ -204,6 +208,11 @@ impl Controller {
         if !matches!(intent, Intent::Bind { .. } | Intent::Unbind { .. }) {
             self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
         }
+        self.unblock();
+    }
+
+    /// What was held back is looked at again.
+    pub(super) fn unblock(&mut self) {
         self.ready.extend(std::mem::take(&mut self.blocked));
     }
 

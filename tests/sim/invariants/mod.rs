@@ -140,6 +140,9 @@ pub struct Checker {
 /// After these nobody knows which terms there were, nor which journals.
 const PUT_BACK: [Fault; 3] = [Fault::LeaseEdited, Fault::LeaseDeleted, Fault::ApiRestored];
 
+/// Faults that take the lock from a leader who goes on, with another term, until it hears of it.
+const TAKEN: [Fault; 1] = [Fault::LeaseChurn];
+
 /// So long may two lead with one term when the lock was put back: until the first does not get it renewed, and what it had
 /// sent has arrived.
 const TWO_LEAD_MS: u64 = 60_000;
@@ -245,10 +248,34 @@ pub struct Facts {
     pub revived: BTreeSet<String>,
     /// When a leader last began without history.
     rebased_ms: Option<u64>,
-    /// When somebody last put the lock back, and how often that had happened.
-    forgotten: (Option<u64>, u64),
+    /// When somebody last put the lock back.
+    forgotten: Last,
+    /// When somebody last took it from its holder.
+    taken: Last,
     /// When each gateway's table was last not there.
     vanished_ms: BTreeMap<TableId, u64>,
+}
+
+/// When some faults last struck, and how often they have.
+#[derive(Default)]
+struct Last {
+    at_ms: Option<u64>,
+    times: u64,
+}
+
+impl Last {
+    fn learn(&mut self, world: &World, of: &[Fault]) {
+        let faults = world.outside.faults.borrow();
+        let times = of.iter().map(|fault| faults.counts()[*fault as usize]).sum();
+        if times > self.times {
+            *self = Self { at_ms: Some(world.now.get()), times };
+        }
+    }
+
+    /// Since then, or so shortly before that what followed from it may still be under way.
+    fn is_since(&self, at_ms: u64) -> bool {
+        self.at_ms.is_some_and(|struck_ms| struck_ms + TWO_LEAD_MS >= at_ms)
+    }
 }
 
 /// An entry from its beginning to its end.
@@ -283,7 +310,12 @@ impl Facts {
 
     /// Whether somebody put the lock back since then, or so shortly before that two may have led with one term.
     pub fn forgotten_since(&self, at_ms: u64) -> bool {
-        self.forgotten.0.is_some_and(|forgotten_ms| forgotten_ms + TWO_LEAD_MS >= at_ms)
+        self.forgotten.is_since(at_ms)
+    }
+
+    /// Whether two may have led since then because of what somebody did to the lock.
+    pub fn two_led_since(&self, at_ms: u64) -> bool {
+        self.forgotten.is_since(at_ms) || self.taken.is_since(at_ms)
     }
 
     /// Whether a table was away since then.
@@ -293,13 +325,8 @@ impl Facts {
 
     fn learn(&mut self, world: &World, happened: &[Happening], lines: &[LedgerLine], calls: &[Call]) {
         let now_ms = world.now.get();
-        let times: u64 = {
-            let faults = world.outside.faults.borrow();
-            PUT_BACK.iter().map(|fault| faults.counts()[*fault as usize]).sum()
-        };
-        if times > self.forgotten.1 {
-            self.forgotten = (Some(now_ms), times);
-        }
+        self.forgotten.learn(world, &PUT_BACK);
+        self.taken.learn(world, &TAKEN);
         for gateway in &world.vpc.borrow().world().vanished {
             self.vanished_ms.insert(gateway.table.clone(), now_ms);
         }

@@ -19,6 +19,8 @@ struct Published {
     latest: (u64, u64),
     /// Entries that a leader deleted who did not know yet that another had won: who publishes then cannot know either.
     overtaken: BTreeSet<EntryId>,
+    /// Entries that such a leader published: who had won could not know of it when it began to delete them.
+    published: BTreeSet<EntryId>,
 }
 
 pub(super) fn make() -> Box<dyn Invariant> {
@@ -38,11 +40,26 @@ impl Published {
                 Happening::Durable { .. } | Happening::Started { .. } | Happening::Stopped { .. } => {}
             }
         }
-        for call in look.calls.iter().filter(|call| call.life != self.latest.1) {
-            if let What::Delete(request) = &call.what {
-                self.overtaken.insert(request.entry.clone());
+        for call in look.calls {
+            let overtaken = call.life != self.latest.1;
+            match &call.what {
+                What::Delete(request) if overtaken => drop(self.overtaken.insert(request.entry.clone())),
+                What::Publish(publication) => {
+                    for entry in publication.mapping.iter().flat_map(|(_, entries)| entries) {
+                        match overtaken {
+                            true => self.published.insert(entry.clone()),
+                            false => self.published.remove(entry),
+                        };
+                    }
+                }
+                _ => {}
             }
         }
+    }
+
+    /// Whether the one deletes what the other shows, and one of them had been overtaken and did not know it yet.
+    fn is_of_two_who_lead(&self, entry: Option<&EntryId>) -> bool {
+        entry.is_some_and(|entry| self.overtaken.contains(entry) || self.published.contains(entry))
     }
 }
 
@@ -55,8 +72,7 @@ impl Invariant for Published {
             if line.effect == Effect::Deleting
                 && line.entry.as_ref().is_some_and(|entry| self.shown.contains(entry))
                 && by_hand.is_none_or(|fate| !fate.by_hand)
-                // Somebody put the lock back: two lead, and the one that was told first publishes on.
-                && !look.facts.forgotten_since(line.at_ms)
+                && !(look.facts.two_led_since(line.at_ms) && self.is_of_two_who_lead(line.entry.as_ref()))
             {
                 found.push(format!("{:?} was deleted while it was shown: {line:?}", line.entry));
             }
