@@ -51,7 +51,8 @@ fn leads(api: &Api) -> Result<bool, String> {
 fn metric(api: &Api, name: &str) -> Option<String> {
     let (status, text) = answer(api, "/metrics");
     assert_eq!(status, 200, "{text}");
-    text.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(' ')?.to_owned()))
+    let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(' ')?.trim_end_matches(".0").to_owned());
+    text.lines().find_map(value)
 }
 
 fn leader_and_standby_answer_for_themselves(plane: &ControlPlane) {
