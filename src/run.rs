@@ -104,7 +104,10 @@ pub async fn run(options: Options, asked: impl Future<Output = ()>) -> Result<()
     let configuration = load(&options.config)?;
     let journal = options.journal.clone().or_else(|| configuration.journal.path.clone()).ok_or(Error::JournalPath)?;
     let published = Published::new();
-    let _admin = options.admin.map(|address| Server::bind(address, published.clone())).transpose()?;
+    let admin = options.admin.map(|address| Server::bind(address, published.clone())).transpose()?;
+    if let Some(admin) = &admin {
+        tracing::info!("the admin server listens on {}", admin.address());
+    }
     let fence = Fence::default();
     let cluster = connect(options.kubeconfig.as_deref(), &configuration, Some(fence.clone())).await?;
     let uid = cluster.uid().await?;

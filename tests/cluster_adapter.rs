@@ -383,7 +383,14 @@ async fn a_definition_that_keeps_more_shows_poddnats_again_for_what_they_lack() 
     mapped["metadata"]["annotations"]["k8s.aliyun.com/pod-dnat-claim"] = json!(
         r#"{"allocation":"1.1","term":1,"podUID":"u","fixed":false,"gateway":"g","table":"t","items":[{"external":512,"internal":80,"protocol":"tcp","generation":"1.2","portBreak":false}],"releasing":[]}"#
     );
-    mapped["status"] = json!({ "entries": [{ "externalPort": "512" }] });
+    mapped["spec"] = json!({
+        "externalIP": "203.0.113.7", "internalIP": "172.16.0.9", "protocol": "tcp", "tableId": "g",
+        "portMapping": [{ "externalPort": "512", "internalPort": "80" }],
+    });
+    mapped["status"] = json!({ "entries": [{
+        "externalIP": "203.0.113.7", "externalPort": "512", "forwardEntryId": "fwd-1",
+        "internalIP": "172.16.0.9", "internalPort": "80", "ipProtocol": "tcp",
+    }] });
     let server = empty();
     let applied = Arc::new(Notify::new());
     server.list(PODS, "5", &[]).list(CLAIMS, "5", &[mapped.clone()]).list(CLAIMS, "8", &[mapped]);

@@ -9,6 +9,7 @@
 //! no claim.
 
 mod claim;
+mod compared;
 mod shown;
 
 use std::collections::BTreeMap;
@@ -16,9 +17,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::claim::{CLAIM_BYTES_MAX, ClaimAnnotation, ClaimError, ClaimItem, ReleasingItem};
-use crate::machine::event::seen::{
-    ClaimSeen, LACKS_SPEC, LACKS_STATUS, MANAGER_ANOTHER, MANAGER_NATGW, MANAGER_NOT_TOLD,
-};
+use crate::machine::event::seen::{ClaimSeen, MANAGER_ANOTHER, MANAGER_NATGW, MANAGER_NOT_TOLD};
 use crate::machine::identity::{AllocationId, EntryId, Protocol};
 use crate::machine::state::Controller;
 use crate::ports::cluster::{ClaimFound, MappedPort, Mapping, Publication};
@@ -350,7 +349,7 @@ impl Kept {
 pub fn claim_of(object: &PodDnat, kept: Kept) -> ClaimSeen {
     let PodDnat { metadata, spec, status, .. } = object;
     let annotation = annotation_of(object);
-    let lacks = annotation.as_ref().map_or(0, |annotation| lacks(object, &annotation.items, kept));
+    let lacks = annotation.as_ref().map_or(0, |annotation| compared::lacks(object, annotation, kept));
     let claim = annotation.map(|annotation| Box::new(annotation.claim(spec)));
     let annotated = claim.is_some();
     ClaimSeen {
@@ -367,20 +366,6 @@ pub fn claim_of(object: &PodDnat, kept: Kept) -> ClaimSeen {
         shown: if annotated { None } else { shown::of(object) },
         lacks,
     }
-}
-
-/// What an object of ours does not show though the served definition keeps it, as one that was written under a definition
-/// that did not: a sum of the numbers of [`ClaimSeen::lacks`].
-fn lacks(object: &PodDnat, items: &[ClaimItem], kept: Kept) -> u8 {
-    let PodDnat { spec, status, .. } = object;
-    let ready = status.conditions.iter().any(|condition| condition.r#type == READY);
-    let short = (kept.conditions && !ready) || (kept.external_address && status.external_address.is_none());
-    let unnamed = |(port, item): (&PortMapping, &ClaimItem)| {
-        port.protocol.is_none() && item.protocol.to_string() != spec.protocol
-    };
-    let status = if short && !status.entries.is_empty() { LACKS_STATUS } else { 0 };
-    let spec = if kept.port_protocol && spec.port_mapping.iter().zip(items).any(unnamed) { LACKS_SPEC } else { 0 };
-    status | spec
 }
 
 /// Who wrote the object, as numbers of [`ClaimSeen`]: we as soon as one of the writers is natgw.

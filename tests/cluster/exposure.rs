@@ -117,6 +117,13 @@ impl Exposure {
     }
 }
 
+impl Exposed {
+    /// How often an entry led to a pod that it was not made for, and for how long at most.
+    pub const fn longest(&self) -> (usize, Duration) {
+        (self.times, self.longest)
+    }
+}
+
 impl fmt::Display for Exposed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { entries, pods, longest, times, what } = self;

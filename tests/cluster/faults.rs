@@ -1,10 +1,13 @@
 //! An API server that goes away, refuses, loses answers and forgets versions: everything converges, nothing is done twice.
 
-use crate::api::eventually;
+use axum::http::Method;
+use serde_json::json;
+
+use crate::api::{Api, eventually};
 use crate::control_plane::ControlPlane;
 use crate::proxy::{Asked, Fault, Proxy, Strike};
 use crate::workloads::deployment;
-use crate::world::{CRASH_PATIENCE, PATIENCE, Settings, World};
+use crate::world::{CRASH_PATIENCE, PATIENCE, PODDNATS, Settings, World};
 use crate::{Case, Needs, Tier};
 
 pub const CASES: &[Case] = &[
@@ -23,6 +26,9 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// Reads that go wrong in each way, beside the writes.
+const READS: usize = 8;
+
 const DEPLOYMENTS: &str = "apps/v1/deployments";
 
 /// A lease that outlives what goes wrong here.
@@ -38,8 +44,11 @@ const SLOW: Settings = Settings {
 fn the_api_server_is_killed_during_churn(plane: &ControlPlane) {
     let world = World::new(plane, &SLOW);
     let leader = world.leader();
-    let namespace = world.namespace("server");
+    let (still, namespace) = (world.namespace("server-still"), world.namespace("server"));
+    still.create(DEPLOYMENTS, &deployment("game", 10, "80,443"));
     namespace.create(DEPLOYMENTS, &deployment("game", 40, "80"));
+    let steady = still.await_mapped(&world, 10);
+    let ids = still.entry_ids();
     for replicas in [40, 10, 30] {
         namespace.scale(DEPLOYMENTS, "game", replicas);
         eventually("some of them", PATIENCE, || {
@@ -49,6 +58,8 @@ fn the_api_server_is_killed_during_churn(plane: &ControlPlane) {
         plane.kill_api_server();
         plane.start_api_server();
         namespace.await_mapped(&world, usize::try_from(replicas).unwrap());
+        assert_eq!(still.await_mapped(&world, 10), steady);
+        assert_eq!(still.entry_ids(), ids, "the entries of pods that stay are not made anew");
     }
     world.end(vec![leader]);
 }
@@ -58,8 +69,33 @@ fn writes(asked: &Asked) -> bool {
     asked.mutates() && !asked.path.contains("/leases")
 }
 
+/// A list or a look at one object; never the Lease's.
+fn reads(asked: &Asked) -> bool {
+    asked.method == Method::GET && !asked.watches() && !asked.path.contains("/leases")
+}
+
+/// Who loses a request or an answer learns of it by the end of the connection alone.
+fn nothing_is_answered(plane: &ControlPlane, world: &World<'_>) {
+    let proxy = Proxy::before(plane);
+    let api = Api::new(&proxy.server(), "", plane.token());
+    api.get(PODDNATS).unwrap();
+    for fault in [Fault::LostRequest, Fault::LostReply] {
+        proxy.strike(Strike { fault, on: |_| true, times: 2 });
+        let read = api.get(PODDNATS).unwrap_err();
+        let name = format!("{fault:?}").to_lowercase();
+        let written = api.create("/api/v1/namespaces/default/configmaps", &json!({ "metadata": { "name": name } }));
+        for lost in [read, written.unwrap_err()] {
+            assert!(lost.status == 0 && lost.message.contains("error sending request"), "{fault:?}: {lost}");
+        }
+        let path = format!("/api/v1/namespaces/default/configmaps/{name}");
+        assert_eq!(world.api.find(&path).is_some(), fault == Fault::LostReply, "{fault:?}");
+        world.api.delete(&path, &json!({})).ok();
+    }
+}
+
 fn bursts_lost_answers_and_versions_that_are_too_old(plane: &ControlPlane) {
     let world = World::new(plane, &SLOW);
+    nothing_is_answered(plane, &world);
     let proxy = Proxy::before(plane);
     let kubeconfig = plane.kubeconfig_of("through-proxy", &proxy.server(), plane.token());
     let mut leader = world.replica_of("a", &kubeconfig);
@@ -70,6 +106,7 @@ fn bursts_lost_answers_and_versions_that_are_too_old(plane: &ControlPlane) {
         [(Fault::Status(429), 20), (Fault::Status(500), 20), (Fault::LostReply, 20), (Fault::LostRequest, 20)];
     for (round, (fault, times)) in strikes.into_iter().enumerate() {
         proxy.strike(Strike { fault, on: writes, times });
+        proxy.strike(Strike { fault, on: reads, times: READS });
         proxy.strike(Strike { fault: Fault::Expired, on: Asked::watches, times: 2 });
         let replicas = if round % 2 == 0 { 30 } else { 5 };
         namespace.scale(DEPLOYMENTS, "game", replicas);
@@ -81,11 +118,18 @@ fn bursts_lost_answers_and_versions_that_are_too_old(plane: &ControlPlane) {
     namespace.await_mapped(&world, 20);
     let asked = proxy.asked();
     for (fault, times) in strikes {
-        let struck = asked.iter().filter(|asked| asked.fault == Some(fault)).count();
-        assert_eq!(struck, times, "{fault:?}");
+        let struck =
+            |on: fn(&Asked) -> bool| asked.iter().filter(|asked| asked.fault == Some(fault) && on(asked)).count();
+        assert_eq!((struck(writes), struck(reads)), (times, READS), "{fault:?}");
     }
+    let lists = asked.iter().filter(|asked| reads(asked) && asked.fault.is_some() && asked.path == PODDNATS).count();
+    assert!(lists > 0, "no list of PodDNATs went wrong");
     let writes = asked.iter().filter(|asked| writes(asked) && asked.fault.is_none()).count();
-    println!("{} requests, {writes} writes, with 80 lost or refused and 8 watches too old", asked.len());
+    println!(
+        "{} requests, {writes} writes, with 80 lost or refused, {} reads as well, and 8 watches too old",
+        asked.len(),
+        4 * READS
+    );
     world.end(vec![leader]);
 }
 

@@ -10,6 +10,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "the modules of one test program")]
 
 mod api;
+mod asked;
 mod children;
 mod contract;
 mod control_plane;
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
         mappings::CASES,
         okg::CASES,
         leaders::CASES,
+        asked::CASES,
         faults::CASES,
         rbac::CASES,
         contract::CASES,

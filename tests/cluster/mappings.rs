@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use crate::api::{eventually, is, propagation};
 use crate::control_plane::{ControlPlane, condition, create_node};
 use crate::exposure::Exposure;
-use crate::workloads::{GATE, deployment, fixed_stateful_set, gated_deployment, pod, pod_of_ours, pod_on, running_at};
+use crate::workloads::{
+    GATE, deployment, fixed_stateful_set, gated_deployment, pod, pod_of_ours, pod_on, running_at, succeeded_at,
+};
 use crate::world::{Namespace, PATIENCE, Settings, World, text};
 use crate::{Case, Needs, Tier};
 
@@ -31,10 +33,13 @@ pub const CASES: &[Case] = &[
     on_our_nodes("mappings::fixed_addresses_survive_their_pods", fixed_addresses_survive_their_pods),
     case("mappings::a_name_is_used_again_at_once", Tier::Full, a_name_is_used_again_at_once),
     case("mappings::pods_that_are_removed_by_force", Tier::Full, pods_that_are_removed_by_force),
+    on_our_nodes("mappings::a_stateful_set_is_made_anew", a_stateful_set_is_made_anew),
     on_our_nodes("mappings::an_address_is_used_again", an_address_is_used_again),
+    on_our_nodes("mappings::an_address_of_a_finished_pod_is_used_again", an_address_of_a_finished_pod_is_used_again),
     case("mappings::a_namespace_ends_with_live_mappings", Tier::Full, a_namespace_ends_with_live_mappings),
     on_our_nodes("mappings::a_node_is_deleted", a_node_is_deleted),
     case("mappings::what_others_break_is_healed", Tier::Full, what_others_break_is_healed),
+    case("mappings::every_edited_leaf_is_healed", Tier::Full, every_edited_leaf_is_healed),
 ];
 
 const DEPLOYMENTS: &str = "apps/v1/deployments";
@@ -280,6 +285,42 @@ fn fixed_addresses_survive_their_pods(plane: &ControlPlane) {
     world.end(vec![leader]);
 }
 
+fn a_stateful_set_is_made_anew(plane: &ControlPlane) {
+    let world = World::new(plane, &Settings::default());
+    let leader = world.leader();
+    let namespace = world.namespace("anew");
+    let exposure = Exposure::of(plane, &world);
+    let owners = || -> BTreeSet<String> {
+        namespace.poddnats().iter().map(|object| text(&object["metadata"]["ownerReferences"][0]["uid"])).collect()
+    };
+    let create = || text(&namespace.create(STATEFUL_SETS, &fixed_stateful_set("room", 5, "80,443"))["metadata"]["uid"]);
+    let first = create();
+    let before = namespace.await_mapped(&world, 5);
+    let ids = namespace.entry_ids();
+    assert_eq!(owners(), BTreeSet::from([first]));
+
+    // Its pods stay, and the next of its name takes them: nothing of theirs changes but whose they are.
+    namespace.delete(STATEFUL_SETS, "room", &propagation("Orphan"));
+    let path = format!("{}/room", namespace.path(STATEFUL_SETS));
+    eventually("end of the StatefulSet", PATIENCE, || is(world.api.find(&path).is_none(), &path));
+    let second = create();
+    eventually("mappings of the next one", PATIENCE, || is(owners() == BTreeSet::from([second.clone()]), owners()));
+    assert_eq!((namespace.await_mapped(&world, 5), namespace.entry_ids()), (before, ids));
+
+    // Deleted with its pods, it frees what it had: whoever comes under its name at once starts anew.
+    namespace.delete(STATEFUL_SETS, "room", &propagation("Background"));
+    let third = create();
+    eventually("mappings of the third", world.patience, || {
+        is(owners() == BTreeSet::from([third.clone()]), owners())?;
+        namespace.mapped(&world, 5)
+    });
+    assert_eq!(world.entries().len(), 10);
+    println!("{}", exposure.end(&world));
+    namespace.delete(STATEFUL_SETS, "room", &propagation("Background"));
+    world.await_nothing_left();
+    world.end(vec![leader]);
+}
+
 fn a_name_is_used_again_at_once(plane: &ControlPlane) {
     let world = World::new(plane, &Settings::default());
     let leader = world.leader();
@@ -365,10 +406,50 @@ fn an_address_is_used_again(plane: &ControlPlane) {
     world.end(vec![leader]);
 }
 
+/// From the moment at which a pod has the address of one that has ended until no entry of that one is left.
+const EXPOSED_MAX: Duration = Duration::from_secs(10);
+
+fn an_address_of_a_finished_pod_is_used_again(plane: &ControlPlane) {
+    let world = World::new(plane, &Settings::default());
+    let leader = world.leader();
+    let namespace = world.namespace("finished");
+    let exposure = Exposure::of(plane, &world);
+    let address = "172.16.200.2";
+    let status = |name: &str, status: &Value| {
+        world.api.patch(&format!("{}/{name}/status", namespace.path("pods")), status).unwrap();
+    };
+    namespace.create("pods", &pod_of_ours("one", "80"));
+    status("one", &running_at(address));
+    namespace.await_mapped(&world, 1);
+    let ids = namespace.entry_ids();
+    namespace.create("pods", &pod_of_ours("two", "80"));
+    // The first has ended, its object stays, and its address is another's at once.
+    status("one", &succeeded_at(address));
+    status("two", &running_at(address));
+    let poddnats = namespace.path("alibabacloud.com/v1beta1/poddnats");
+    let two = eventually("mapping of the second", world.patience, || {
+        let object = world.api.find(&format!("{poddnats}/two")).ok_or("there is none")?;
+        is(object["status"]["entries"][0]["internalIP"] == address, &object["status"])?;
+        Ok(text(&object["status"]["entries"][0]["forwardEntryId"]))
+    });
+    eventually("end of the first's", world.patience, || {
+        is(namespace.poddnats().len() == 1, namespace.poddnats().len())
+    });
+    assert!(world.entries().len() == 1 && !ids["one"].contains(&two), "{ids:?} and {two}");
+    let phases: Vec<_> = namespace.pods().iter().map(|pod| text(&pod["status"]["phase"])).collect();
+    assert_eq!(phases, ["Succeeded", "Running"], "both are there");
+    let exposed = exposure.end(&world);
+    println!("{exposed}");
+    let (times, longest) = exposed.longest();
+    assert!(times == 1 && longest < EXPOSED_MAX, "{exposed}");
+    world.end(vec![leader]);
+}
+
 fn a_namespace_ends_with_live_mappings(plane: &ControlPlane) {
     let world = World::new(plane, &Settings::default());
     let leader = world.leader();
     let namespace = world.namespace("ending");
+    let exposure = Exposure::of(plane, &world);
     namespace.create(DEPLOYMENTS, &deployment("game", 20, "80"));
     namespace.create(STATEFUL_SETS, &fixed_stateful_set("room", 3, "80"));
     namespace.create("pods", &pod("alone", "80"));
@@ -377,6 +458,9 @@ fn a_namespace_ends_with_live_mappings(plane: &ControlPlane) {
     crate::world::end_namespaces(&world.api);
     println!("the namespace of 24 mapped pods is gone after {:.1} s", began.elapsed().as_secs_f64());
     world.await_nothing_left();
+    let exposed = exposure.end(&world);
+    println!("{exposed}");
+    assert_eq!(exposed.longest(), (0, Duration::ZERO), "{exposed}");
     world.end(vec![leader]);
 }
 
@@ -384,6 +468,7 @@ fn a_node_is_deleted(plane: &ControlPlane) {
     let world = World::new(plane, &Settings::default());
     let leader = world.leader();
     let namespace = world.namespace("node");
+    let exposure = Exposure::of(plane, &world);
     create_node(&world.api, "node-that-goes", "172.16.128.0/17");
     for name in ["one", "two", "three"] {
         namespace.create("pods", &pod_on("node-that-goes", name, "80"));
@@ -397,6 +482,9 @@ fn a_node_is_deleted(plane: &ControlPlane) {
     });
     println!("the pods of a deleted node are gone after {:.1} s", began.elapsed().as_secs_f64());
     world.await_nothing_left();
+    let exposed = exposure.end(&world);
+    println!("{exposed}");
+    assert_eq!(exposed.longest(), (0, Duration::ZERO), "{exposed}");
     world.end(vec![leader]);
 }
 
@@ -404,27 +492,20 @@ fn what_others_break_is_healed(plane: &ControlPlane) {
     let world = World::new(plane, &Settings::default());
     let leader = world.leader();
     let namespace = world.namespace("broken");
-    namespace.create("pods", &pod("game", "80"));
+    namespace.create("pods", &pod("game", "80,53/udp"));
     let before = namespace.await_mapped(&world, 1);
     let path = format!("{}/game", namespace.path("alibabacloud.com/v1beta1/poddnats"));
-    let healed = |what: &str| {
-        let after = eventually(&format!("repair of {what}"), PATIENCE, || namespace.mapped(&world, 1));
-        assert_eq!(after, before, "{what}");
-    };
     world.api.patch(&format!("{path}/status"), &json!({ "status": null })).unwrap();
-    healed("a cleared status");
-    world.api.patch(&path, &json!({ "spec": { "internalIP": "10.9.9.9" } })).unwrap();
-    eventually("repair of an edited spec", PATIENCE, || {
-        let spec = world.api.get(&path).unwrap()["spec"].clone();
-        is(spec["internalIP"] != "10.9.9.9", spec)
-    });
-    healed("an edited spec");
+    let after = eventually("repair of a cleared status", PATIENCE, || namespace.mapped(&world, 1));
+    assert_eq!(after, before);
+    for edit in edits_of_the_status(&world.api.get(&path).unwrap()) {
+        is_healed(&world, &namespace, &format!("{path}/status"), &edit);
+    }
     world.api.patch(&path, &json!({ "metadata": { "finalizers": null } })).unwrap();
     eventually("finalizer that is set again", PATIENCE, || {
         let metadata = world.api.get(&path).unwrap()["metadata"].clone();
         is(metadata["finalizers"] == json!(["natgw-controller"]), &metadata["finalizers"])
     });
-    healed("a stripped finalizer");
     // Stripped and deleted: it is written again with its allocation.
     let uid = world.api.get(&path).unwrap()["metadata"]["uid"].clone();
     world.api.patch(&path, &json!({ "metadata": { "finalizers": null } })).unwrap();
@@ -435,4 +516,117 @@ fn what_others_break_is_healed(plane: &ControlPlane) {
     });
     eventually("mapping of the same pod", PATIENCE, || namespace.mapped(&world, 1));
     world.end(vec![leader]);
+}
+
+fn every_edited_leaf_is_healed(plane: &ControlPlane) {
+    let world = World::new(plane, &Settings::default());
+    let leader = world.leader();
+    let namespace = world.namespace("edited");
+    // One object is left alone after three heals in ten minutes: each edit has its own.
+    let pods = edits(&Value::Null).len();
+    for number in 0..pods {
+        namespace.create("pods", &pod(&format!("game-{number:02}"), "80,53/udp"));
+    }
+    let before = namespace.await_mapped(&world, pods);
+    let ids = namespace.entry_ids();
+    let objects = namespace.poddnats();
+    let poddnats = namespace.path("alibabacloud.com/v1beta1/poddnats");
+    for (number, object) in objects.iter().enumerate() {
+        let (what, edit) = edits(object).swap_remove(number);
+        let edited = world.api.patch(&format!("{poddnats}/{}", text(&object["metadata"]["name"])), &edit).unwrap();
+        assert_ne!(says(&edited), says(object), "{what}");
+    }
+    for (number, object) in objects.iter().enumerate() {
+        let (what, _) = edits(object).swap_remove(number);
+        eventually(&format!("repair of {what}"), PATIENCE, || {
+            let now = world.api.get(&format!("{poddnats}/{}", text(&object["metadata"]["name"]))).unwrap();
+            is(says(&now) == says(object), (says(&now), says(object)))
+        });
+    }
+    assert_eq!((namespace.await_mapped(&world, pods), namespace.entry_ids()), (before, ids));
+    assert_eq!(world.entries().len(), 2 * pods);
+    println!("{pods} edits of spec and claim were healed, and no entry was touched");
+    world.end(vec![leader]);
+}
+
+/// Of a PodDNAT what natgw says with it.
+fn says(object: &Value) -> (Value, Value, Value) {
+    (object["spec"].clone(), object["metadata"]["annotations"].clone(), object["status"]["entries"].clone())
+}
+
+const CLAIM: &str = "k8s.aliyun.com/pod-dnat-claim";
+
+/// Every leaf of the spec and of the claim, each edited alone: what it is, and the patch.
+fn edits(object: &Value) -> Vec<(String, Value)> {
+    let mut edits = Vec::new();
+    for leaf in ["eni", "externalIP", "internalIP", "protocol", "tableId", "vswitch", "zoneID"] {
+        let to = if leaf.ends_with("IP") { "10.9.9.9" } else { "elsewhere" };
+        edits.push((format!("spec.{leaf}"), json!({ "spec": { leaf: to } })));
+    }
+    for (port, leaf) in
+        [(0, "externalPort"), (0, "internalPort"), (1, "externalPort"), (1, "internalPort"), (1, "protocol")]
+    {
+        let mut ports = object["spec"]["portMapping"].clone();
+        if ports.is_array() {
+            ports[port][leaf] = if leaf == "protocol" { "tcp" } else { "4321" }.into();
+        }
+        edits.push((format!("spec.portMapping[{port}].{leaf}"), json!({ "spec": { "portMapping": ports } })));
+    }
+    let mut fewer = object["spec"]["portMapping"].clone();
+    fewer.as_array_mut().map(Vec::pop);
+    edits.push(("a port that is gone".to_owned(), json!({ "spec": { "portMapping": fewer } })));
+    edits.push(("a spec that is gone".to_owned(), json!({ "spec": null })));
+    let claim: Value = serde_json::from_str(object["metadata"]["annotations"][CLAIM].as_str().unwrap_or("{}")).unwrap();
+    let (term, n) = claim["allocation"].as_str().and_then(|stamp| stamp.split_once('.')).unwrap_or(("1", "1"));
+    // That of another pod: a number that was never given out would be another leader's.
+    let another = format!("{term}.{}", if n == "1" { "2" } else { "1" });
+    let leaves = [
+        ("/allocation", another.into()),
+        ("/term", json!(900)),
+        ("/podUID", json!("somebody")),
+        ("/fixed", json!(true)),
+        ("/gateway", json!("ngw-elsewhere")),
+        ("/table", json!("ftb-elsewhere")),
+        ("/items/0/external", json!(4_321)),
+        ("/items/0/internal", json!(4_321)),
+        ("/items/1/protocol", json!("tcp")),
+        ("/items/1/generation", json!("1.999")),
+        ("/items/1/portBreak", json!(true)),
+    ];
+    for (leaf, to) in leaves {
+        let mut claim = claim.clone();
+        if let Some(value) = claim.pointer_mut(leaf) {
+            *value = to;
+        }
+        let annotations = json!({ CLAIM: claim.to_string() });
+        edits.push((format!("claim{leaf}"), json!({ "metadata": { "annotations": annotations } })));
+    }
+    edits.push(("a claim that is gone".to_owned(), json!({ "metadata": { "annotations": { CLAIM: null } } })));
+    edits
+}
+
+/// An entry of the status that is gone, and one of which each leaf but its id is another.
+fn edits_of_the_status(object: &Value) -> Vec<(String, Value)> {
+    let entries = &object["status"]["entries"];
+    let mut fewer = entries.clone();
+    fewer.as_array_mut().unwrap().remove(0);
+    let mut edits = vec![("an entry that is gone".to_owned(), json!({ "status": { "entries": fewer } }))];
+    for leaf in ["externalIP", "externalPort", "internalIP", "internalPort", "ipProtocol"] {
+        let mut entries = entries.clone();
+        entries[1][leaf] = "10".into();
+        edits.push((format!("entries[1].{leaf}"), json!({ "status": { "entries": entries } })));
+    }
+    edits.push(("externalAddress".to_owned(), json!({ "status": { "externalAddress": "10.9.9.9:1/tcp" } })));
+    edits
+}
+
+/// Patches, and waits until the object says again what it said.
+fn is_healed(world: &World<'_>, namespace: &Namespace<'_>, path: &str, (what, edit): &(String, Value)) {
+    let read = || world.api.get(path).unwrap();
+    let before = (read()["status"].clone(), namespace.entry_ids());
+    let edited = world.api.patch(path, edit).unwrap();
+    assert_ne!(edited["status"], before.0, "{what}");
+    eventually(&format!("repair of {what}"), PATIENCE, || is(read()["status"] == before.0, &read()["status"]));
+    eventually(&format!("mapping after {what}"), PATIENCE, || namespace.mapped(world, 1));
+    assert_eq!(namespace.entry_ids(), before.1, "{what}");
 }

@@ -1,4 +1,4 @@
-//! Somebody who stands before the API server and does what networks and overloaded servers do: refuses, loses answers,
+//! Somebody who stands before the API server, or the cloud, and does what networks and overloaded servers do: refuses, loses answers,
 //! ends watches, says that a version is too old. It speaks plain HTTP on loopback and forgets nothing that was asked.
 
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::response::Response;
 use futures_util::stream;
 use serde_json::Value;
@@ -23,14 +23,17 @@ use crate::control_plane::ControlPlane;
 /// The longest request: an object of etcd has at most 1.5 MiB.
 const REQUEST_BYTES_MAX: usize = 2 << 20;
 
+/// So often that nobody lives to see the end.
+pub const FOR_EVER: usize = 1 << 40;
+
 /// What goes wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Refused with that status, and nothing is done.
     Status(u16),
-    /// Done, and the answer is lost.
+    /// Done, and the connection ends without an answer.
     LostReply,
-    /// Never arrives: the connection ends.
+    /// Never arrives: the connection ends without an answer.
     LostRequest,
     /// A watch that names a version hears that it is too old: 410.
     Expired,
@@ -99,8 +102,17 @@ struct Shared {
 }
 
 impl Proxy {
+    /// Before the API server.
     pub fn before(plane: &ControlPlane) -> Self {
-        let (server, http) = (plane.server().to_owned(), plane.http());
+        Self::standing(plane.server().to_owned(), plane.http())
+    }
+
+    /// Before the cloud that listens there.
+    pub fn before_cloud(address: &str) -> Self {
+        Self::standing(format!("http://{address}"), reqwest::Client::builder().no_proxy().build().unwrap())
+    }
+
+    fn standing(server: String, http: reqwest::Client) -> Self {
         let (strikes, asked) = (Mutex::default(), Mutex::default());
         let (cut, released) = (watch::Sender::new(0), watch::Sender::new(false));
         let shared = Arc::new(Shared { server, http, strikes, asked, cut, released });
@@ -121,6 +133,11 @@ impl Proxy {
         Self { address: address.blocking_recv().unwrap(), shared, _stop: stop }
     }
 
+    /// Host and port at which it listens.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
     /// Where it listens.
     pub fn server(&self) -> String {
         format!("http://{}", self.address)
@@ -129,6 +146,12 @@ impl Proxy {
     /// From now on this goes wrong, too.
     pub fn strike(&self, strike: Strike) {
         self.shared.strikes.lock().unwrap().push(strike);
+    }
+
+    /// From now on nothing comes through, and what is under way ends.
+    pub fn cut_off(&self) {
+        self.strike(Strike { fault: Fault::LostRequest, on: |_| true, times: FOR_EVER });
+        self.cut_watches();
     }
 
     /// Ends all watches.
@@ -184,31 +207,35 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     asked.fault = shared.struck(&asked);
     // Whoever asked may be gone before it is through.
     let passed = tokio::spawn(async move { through(&shared, asked, parts, body.to_vec()).await });
-    passed.await.unwrap()
+    match passed.await.unwrap() {
+        Some(answer) => answer,
+        // Each connection is a task: with it the connection ends, before any of the answer was sent.
+        None => std::panic::resume_unwind(Box::new("lost")),
+    }
 }
 
-/// Carries a request to where its fault lets it come, and notes what came of it.
-async fn through(shared: &Arc<Shared>, mut asked: Asked, parts: Parts, body: Vec<u8>) -> Response {
+/// Carries a request to where its fault lets it come, and notes what came of it: no answer where one is lost.
+async fn through(shared: &Arc<Shared>, mut asked: Asked, parts: Parts, body: Vec<u8>) -> Option<Response> {
     if asked.fault == Some(Fault::Held) {
         let mut released = shared.released.subscribe();
         released.wait_for(|released| *released).await.unwrap();
     }
     let answer = match asked.fault {
-        Some(Fault::Status(status)) => refusal(status),
-        Some(Fault::Expired) => refusal(410),
-        Some(Fault::LostRequest) => broken(),
+        Some(Fault::Status(status)) => Some(refusal(status)),
+        Some(Fault::Expired) => Some(refusal(410)),
+        Some(Fault::LostRequest) => None,
         fault @ (None | Some(Fault::LostReply | Fault::Held)) => {
             asked.sent = Instant::now();
             let answer = forward(shared, &parts.method, &parts.uri.to_string(), parts.headers, body).await;
             let answer = match answer {
                 Ok(response) => {
                     asked.status = response.status().as_u16();
-                    if asked.mutates() { whole(&mut asked, response).await } else { carry(shared, response) }
+                    if asked.mutates() { whole(&mut asked, response).await } else { Some(carry(shared, response)) }
                 }
-                Err(_) => broken(),
+                Err(_) => None,
             };
             asked.answered = Instant::now();
-            if fault == Some(Fault::LostReply) { broken() } else { answer }
+            answer.filter(|_| fault != Some(Fault::LostReply))
         }
     };
     shared.asked.lock().unwrap().push(asked);
@@ -216,15 +243,15 @@ async fn through(shared: &Arc<Shared>, mut asked: Asked, parts: Parts, body: Vec
 }
 
 /// The answer to a change: whole, for it tells what the change has made of the object.
-async fn whole(asked: &mut Asked, response: reqwest::Response) -> Response {
+async fn whole(asked: &mut Asked, response: reqwest::Response) -> Option<Response> {
     let status = response.status();
-    let Ok(bytes) = response.bytes().await else { return broken() };
+    let bytes = response.bytes().await.ok()?;
     let said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let of = if said["kind"] == "Status" { &said["details"] } else { &said["metadata"] };
     of["uid"].as_str().unwrap_or_default().clone_into(&mut asked.uid);
     asked.version = of["resourceVersion"].as_str().and_then(|version| version.parse().ok()).unwrap_or_default();
     let builder = Response::builder().status(status).header(header::CONTENT_TYPE, "application/json");
-    builder.body(Body::from(bytes)).unwrap()
+    Some(builder.body(Body::from(bytes)).unwrap())
 }
 
 async fn forward(
@@ -277,10 +304,4 @@ fn refusal(status: u16) -> Response {
         builder = builder.header(header::RETRY_AFTER, "1");
     }
     builder.body(Body::from(body.to_string())).unwrap()
-}
-
-/// A connection that ends before the answer does.
-fn broken() -> Response {
-    let lost = stream::iter([Err::<Vec<u8>, _>(std::io::Error::other("lost"))]);
-    Response::builder().status(StatusCode::OK).body(Body::from_stream(lost)).unwrap()
 }

@@ -27,6 +27,19 @@ fn sandbox(plane: &ControlPlane, folder: &Path) -> Output {
     launch(sandbox).unwrap().wait_with_output().unwrap()
 }
 
+/// It does not start beside PodDNATs that are somebody else's, and touches nothing. Gives what it says.
+fn refuses(plane: &ControlPlane, folder: &Path, world: &World<'_>) -> String {
+    let before = world.api.list(PODDNATS);
+    let output = sandbox(plane, folder);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("NATGW-SANDBOX-FOREIGN: the PodDNAT "), "{said}");
+    assert_eq!(world.api.list(PODDNATS), before, "nothing was touched");
+    said
+}
+
+/// The annotation that makes a PodDNAT a claim.
+const CLAIM: &str = "k8s.aliyun.com/pod-dnat-claim";
+
 fn it_maps_real_pods_and_refuses_to_start_beside_others(plane: &ControlPlane) {
     let world = World::new(plane, &Settings::default());
     let namespace = world.namespace("sandbox");
@@ -55,8 +68,23 @@ fn it_maps_real_pods_and_refuses_to_start_beside_others(plane: &ControlPlane) {
     let before = world.api.list(PODDNATS);
     let output = sandbox(plane, &second);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("NATGW-"), "{said}");
+    assert!(!output.status.success() && said.contains("NATGW-SANDBOX-FOREIGN: the Lease "), "{said}");
     assert_eq!(world.api.list(PODDNATS), before, "nothing was touched");
+
+    // Without a Lease the PodDNATs tell.
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/default/leases/natgw";
+    world.api.delete(lease, &json!({})).unwrap();
+    refuses(plane, &second, &world);
+    assert!(world.api.find(lease).is_none(), "nor was a Lease made");
+    // One for another pod under the name of an allocation that this sandbox has is somebody else's, too.
+    let mut stranger = before[0].clone();
+    let claim = text(&stranger["metadata"]["annotations"][CLAIM]);
+    let uid = text(&serde_json::from_str::<Value>(&claim).unwrap()["podUID"]);
+    let annotations = json!({ CLAIM: claim.replace(&uid, "somebody-else") });
+    stranger["metadata"] = json!({ "name": "stranger", "annotations": annotations });
+    namespace.create("alibabacloud.com/v1beta1/poddnats", &stranger);
+    assert!(refuses(plane, &first, &world).contains("/stranger "), "it is the stranger that is not its own");
+    namespace.delete("alibabacloud.com/v1beta1/poddnats", "stranger", &json!({}));
 
     // Its pods go, and with it what it published.
     namespace.delete("apps/v1/deployments", "game", &propagation("Background"));

@@ -78,3 +78,18 @@ pub fn running_at(address: &str) -> Value {
         }],
     } })
 }
+
+/// The status of that pod when its containers have ended well. Its address stays where it stood, and is free.
+pub fn succeeded_at(address: &str) -> Value {
+    let mut status = running_at(address);
+    status["status"]["phase"] = "Succeeded".into();
+    for condition in status["status"]["conditions"].as_array_mut().unwrap() {
+        condition["status"] = "False".into();
+    }
+    let container = &mut status["status"]["containerStatuses"][0];
+    container["ready"] = false.into();
+    container["state"] = json!({ "terminated": {
+        "exitCode": 0, "startedAt": "2026-11-22T00:00:00Z", "finishedAt": "2026-11-22T00:00:01Z",
+    } });
+    status
+}

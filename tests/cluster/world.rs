@@ -84,6 +84,9 @@ pub struct Replica {
 const LEADS: &str = "the lease is won";
 const STANDS_BY: &str = "is a candidate for the lease";
 
+/// And where it can be asked.
+const LISTENS: &str = "the admin server listens on ";
+
 /// A child with what it says.
 struct Program {
     name: String,
@@ -135,10 +138,15 @@ impl<'p> World<'p> {
 
     /// A replica that comes with that kubeconfig.
     pub fn replica_of(&self, name: &str, kubeconfig: &Path) -> Replica {
+        self.replica_with(name, kubeconfig, &self.address, &[])
+    }
+
+    /// A replica that comes with that kubeconfig, finds the cloud there, and has these arguments, too.
+    pub fn replica_with(&self, name: &str, kubeconfig: &Path, cloud: &str, arguments: &[&str]) -> Replica {
         let journal = self.path(&format!("journal-{name}"));
         let mut run = natgw(&["run", "--config"]);
         run.arg(self.path("natgw.yaml")).arg("--kubeconfig").arg(kubeconfig).arg("--journal").arg(&journal);
-        run.env("VPC_ENDPOINT", &self.address).env("ECS_ENDPOINT", &self.address);
+        run.args(arguments).env("VPC_ENDPOINT", cloud).env("ECS_ENDPOINT", cloud);
         run.env("ALICLOUD_CLIENT_SCHEME", "HTTP").env("POD_NAME", name);
         let program = Program::start(name, run);
         Replica { program, journal }
@@ -303,6 +311,15 @@ impl Namespace<'_> {
         self.api.patch(&path, &json!({ "spec": { "replicas": replicas } })).unwrap();
     }
 
+    /// The ids of the entries that PodDNATs here publish, by name.
+    pub fn entry_ids(&self) -> BTreeMap<String, Vec<String>> {
+        let ids = |object: &Value| {
+            let entries = object["status"]["entries"].as_array().into_iter().flatten();
+            entries.map(|entry| text(&entry["forwardEntryId"])).collect()
+        };
+        self.poddnats().iter().map(|object| (text(&object["metadata"]["name"]), ids(object))).collect()
+    }
+
     /// Waits until exactly `pods` pods run here, each is mapped as it asks, and every published entry is in the cloud.
     pub fn await_mapped(&self, world: &World<'_>, pods: usize) -> Mapped {
         eventually(&format!("{pods} mapped pods in {}", self.name), world.patience, || self.mapped(world, pods))
@@ -359,6 +376,12 @@ fn tuple(entry: &Value) -> evidence::Tuple {
     ((field("externalIP"), field("externalPort")), (field("internalIP"), field("internalPort")), field("ipProtocol"))
 }
 
+/// The word that follows these in a line.
+fn text_after(line: &str, words: &str) -> String {
+    let rest = line.split_once(words).map_or("", |(_, rest)| rest);
+    rest.split(|c: char| c.is_whitespace() || c == '"').next().unwrap_or_default().to_owned()
+}
+
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
@@ -372,6 +395,13 @@ impl Replica {
     /// Waits until it could lead.
     pub fn await_standing_by(&mut self) {
         self.program.await_line("candidate", STANDS_BY);
+    }
+
+    /// Waits until its admin server listens, and gives host and port of it.
+    pub fn await_admin(&mut self) -> String {
+        self.program.await_line("admin server", LISTENS);
+        let line = self.said().into_iter().find(|line| line.contains(LISTENS)).unwrap();
+        text_after(&line, LISTENS)
     }
 
     /// It has won the lease.

@@ -314,7 +314,8 @@ impl Stage {
         self.outside.record(Event::ClaimSeen(seen));
     }
 
-    /// `lacks NAME status|spec...`: the PodDNAT does not show what of ours the served definition keeps by now.
+    /// `lacks NAME status|spec|edited-spec|edited-status|place|gateway...`: the PodDNAT does not show what of ours the served
+    /// definition keeps by now, or somebody edited what it shows.
     fn claim_lacks(&mut self, words: &[&str]) {
         let claims = self.outside.claims();
         let mut seen = claims.into_iter().find(|claim| claim.name == words[0]).expect("a PodDNAT of that name");
@@ -322,6 +323,16 @@ impl Stage {
             seen.lacks |= match *word {
                 "status" => seen::LACKS_STATUS,
                 "spec" => seen::LACKS_SPEC,
+                "edited-spec" => seen::EDITED_SPEC,
+                "edited-status" => seen::EDITED_STATUS,
+                "place" => {
+                    seen.claim.as_mut().expect("a claim").place.2 = "elsewhere".to_owned();
+                    0
+                }
+                "gateway" => {
+                    seen.claim.as_mut().expect("a claim").gateway = "ngw-elsewhere".to_owned();
+                    0
+                }
                 other => panic!("{other:?} is nothing that a PodDNAT lacks"),
             };
         }

@@ -137,6 +137,11 @@ impl ClaimAnnotation {
         }
     }
 
+    /// The highest term that decided anything of what the claim names.
+    pub(super) fn term_of_items(&self) -> u64 {
+        self.items.iter().map(|item| item.generation.term).fold(self.allocation.term, u64::max)
+    }
+
     /// Reads an annotation.
     ///
     /// # Errors

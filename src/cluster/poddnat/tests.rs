@@ -1,6 +1,6 @@
 use super::*;
 use crate::machine::event::decided::Item;
-use crate::machine::event::seen::Claim;
+use crate::machine::event::seen::{Claim, EDITED_SPEC, EDITED_STATUS, LACKS_SPEC, LACKS_STATUS};
 use crate::machine::event::{Event, codec};
 use crate::machine::identity::{AllocationId, Generation, PodKey};
 use crate::ports::cluster::{Leaving, MappedPort};
@@ -383,4 +383,93 @@ fn the_annotation_names_what_was_adopted() {
     let claim = seen.claim.unwrap();
     assert_eq!((claim.entries, claim.kept), (vec!["fwd-1".to_owned(), String::new()], true));
     assert_eq!(seen.shown, None, "what has our annotation is ours");
+}
+
+/// The object of a mapping that is published.
+fn published() -> PodDnat {
+    let mut object = encode(&mapping(), Some(owned_by_pod(&mapping())));
+    object.status = encode_status(&publication(true), &Status::default(), "2023-09-20T03:26:44Z");
+    object
+}
+
+/// Edits one value of an object, as JSON, and says what it lacks then.
+fn lacks_after(pointer: &str, edit: impl FnOnce(&mut serde_json::Value)) -> u8 {
+    let mut object = serde_json::to_value(published()).unwrap();
+    edit(object.pointer_mut(pointer).unwrap_or_else(|| panic!("there is no {pointer}")));
+    claim_of(&serde_json::from_value(object).unwrap(), Kept::ALL).lacks
+}
+
+#[test]
+fn what_natgw_writes_lacks_nothing_whatever_the_definition_keeps() {
+    assert_eq!(claim_of(&published(), Kept::ALL).lacks, 0);
+    assert_eq!(claim_of(&encode(&mapping(), None), Kept::ALL).lacks, 0);
+    let mut pruned = published();
+    pruned.status.conditions.clear();
+    pruned.status.external_address = None;
+    pruned.spec.port_mapping.iter_mut().for_each(|port| port.protocol = None);
+    let nothing = Kept { conditions: false, external_address: false, port_protocol: false };
+    assert_eq!(claim_of(&pruned, nothing).lacks, 0);
+    assert_eq!(claim_of(&pruned, Kept::ALL).lacks, LACKS_SPEC | LACKS_STATUS);
+}
+
+#[test]
+fn every_edited_leaf_of_the_spec_is_seen() {
+    let leaves = ["protocol", "tableId", "portMapping/0/externalPort", "portMapping/0/internalPort"];
+    let second = ["portMapping/1/externalPort", "portMapping/1/internalPort", "portMapping/1/protocol"];
+    for leaf in leaves.into_iter().chain(second) {
+        let lacks = lacks_after(&format!("/spec/{leaf}"), |value| *value = "7".into());
+        assert_eq!(lacks & EDITED_SPEC, EDITED_SPEC, "{leaf}");
+    }
+    for port in ["", "0"] {
+        let lacks = lacks_after("/spec/portMapping", |ports| match port {
+            "" => drop(ports.as_array_mut().unwrap().pop()),
+            _ => ports.as_array_mut().unwrap().reverse(),
+        });
+        assert_eq!(lacks & EDITED_SPEC, EDITED_SPEC, "a port that is gone, and two that changed places");
+    }
+    for leaf in ["entryId", "externalPort", "internalPort"] {
+        let lacks = lacks_after("/spec", |spec| spec[leaf] = "7".into());
+        assert_eq!(lacks, EDITED_SPEC, "{leaf}, which is never written");
+    }
+    // The machine holds these against what it decided.
+    let claim = |leaf: &str| {
+        let mut object = serde_json::to_value(published()).unwrap();
+        object["spec"][leaf] = "10.9.9.9".into();
+        let seen = claim_of(&serde_json::from_value(object).unwrap(), Kept::ALL);
+        assert_eq!(seen.lacks & EDITED_SPEC, 0, "{leaf}");
+        seen.claim.unwrap()
+    };
+    let before = claim_of(&published(), Kept::ALL).claim.unwrap();
+    for leaf in ["eni", "vswitch", "zoneID", "externalIP", "internalIP"] {
+        assert_ne!(claim(leaf), before, "{leaf}");
+    }
+}
+
+#[test]
+fn every_edited_leaf_of_the_status_is_seen() {
+    for leaf in ["externalIP", "externalPort", "internalIP", "internalPort", "ipProtocol"] {
+        let lacks = lacks_after(&format!("/status/entries/1/{leaf}"), |value| *value = "7".into());
+        assert_eq!(lacks, EDITED_STATUS, "{leaf}");
+    }
+    let lost_id =
+        lacks_after("/status/entries/0", |entry| drop(entry.as_object_mut().unwrap().remove("forwardEntryId")));
+    assert_eq!(lost_id, EDITED_STATUS);
+    let gone = lacks_after("/status/entries", |entries| drop(entries.as_array_mut().unwrap().remove(0)));
+    assert_eq!(gone, EDITED_STATUS, "OKG counts them");
+    let more = lacks_after("/status/entries", |entries| {
+        let entries = entries.as_array_mut().unwrap();
+        entries.push(entries[0].clone());
+    });
+    assert_eq!(more, EDITED_STATUS);
+    assert_eq!(lacks_after("/status/externalAddress", |address| *address = "203.0.113.7:1/tcp".into()), EDITED_STATUS);
+    assert_eq!(lacks_after("/status/conditions/0/status", |status| *status = "False".into()), EDITED_STATUS);
+    assert_eq!(lacks_after("/status/conditions/0/type", |r#type| *r#type = "Other".into()), LACKS_STATUS);
+}
+
+#[test]
+fn an_edited_term_of_the_claim_is_seen() {
+    let annotation = format!("/metadata/annotations/{}", CLAIM_ANNOTATION.replace('/', "~1"));
+    let lacks =
+        lacks_after(&annotation, |text| *text = text.as_str().unwrap().replace("\"term\":3", "\"term\":4").into());
+    assert_eq!(lacks, EDITED_SPEC);
 }

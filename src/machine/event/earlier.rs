@@ -268,6 +268,10 @@ mod tests {
             panic!("kind 12")
         };
         assert_eq!(now, seen::ClaimSeen { lacks: seen::LACKS_STATUS + seen::LACKS_SPEC, ..before.clone() });
+        let Event::ClaimSeen(edited) = decoded(12, 4, &[CLAIM, ANNOTATION, b"\x00\x00", rest, b"\x0c"].concat()) else {
+            panic!("kind 12")
+        };
+        assert_eq!(edited.lacks, seen::EDITED_SPEC + seen::EDITED_STATUS);
         let Event::ClaimSeen(adopted) = decoded(12, 3, &[CLAIM, ANNOTATION, b"\x01\x01f\x01", rest].concat()) else {
             panic!("kind 12")
         };

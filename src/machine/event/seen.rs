@@ -66,6 +66,13 @@ pub const LACKS_STATUS: u8 = 1;
 /// [`ClaimSeen::lacks`]: the spec does not name the protocol of each port.
 pub const LACKS_SPEC: u8 = 2;
 
+/// [`ClaimSeen::lacks`]: the spec, or the term in the annotation, says otherwise than the claim: somebody edited it.
+pub const EDITED_SPEC: u8 = 4;
+
+/// [`ClaimSeen::lacks`]: the status lists entries, and says otherwise than the claim: somebody edited it, or it is of an
+/// earlier content.
+pub const EDITED_STATUS: u8 = 8;
+
 /// Kind 12, version 4.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct ClaimSeen {
@@ -91,8 +98,8 @@ pub struct ClaimSeen {
     pub manager: u8,
     /// What an object without a claim annotation maps.
     pub shown: Option<Box<Shown>>,
-    /// What of ours an object with a claim annotation does not show though the served definition takes it: a sum of
-    /// [`LACKS_STATUS`] and [`LACKS_SPEC`].
+    /// What of ours an object with a claim annotation does not show though the served definition takes it, or shows
+    /// otherwise: a sum of [`LACKS_STATUS`], [`LACKS_SPEC`], [`EDITED_SPEC`] and [`EDITED_STATUS`].
     pub lacks: u8,
 }
 

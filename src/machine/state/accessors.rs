@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use crate::machine::demand::Want;
+use crate::machine::event::seen::{ClaimSeen, EDITED_SPEC};
 use crate::machine::identity::{
     AllocationId, EniId, EntryId, GatewayId, Generation, PodKey, PodUid, TableId, VSwitchId, ZoneId,
 };
@@ -110,12 +111,12 @@ impl Allocation {
     }
 
     /// Whether a PodDNAT of this allocation does not say what was written into it, or has lost our finalizer.
-    pub(crate) fn is_edited(&self, id: AllocationId, seen: &crate::machine::event::seen::ClaimSeen) -> bool {
+    pub(crate) fn is_edited(&self, id: AllocationId, seen: &ClaimSeen) -> bool {
         self.claim == super::Claim::Written(self.claim_revision) && !seen.deleting && self.differs(id, seen)
     }
 
     /// Whether a PodDNAT does not say what this allocation's, which has that id, should, or has not our finalizer.
-    pub(crate) fn differs(&self, id: AllocationId, seen: &crate::machine::event::seen::ClaimSeen) -> bool {
+    pub(crate) fn differs(&self, id: AllocationId, seen: &ClaimSeen) -> bool {
         let Some(claim) = &seen.claim else { return true };
         let item = |item: &Item| crate::machine::event::decided::Item {
             internal: item.want.internal,
@@ -126,16 +127,21 @@ impl Allocation {
         };
         // A claim tells seconds.
         let second = |wall_ms: i64| wall_ms.div_euclid(1_000);
+        let place = (self.place.eni.as_str(), self.place.vswitch.as_str(), self.place.zone.as_str());
+        let (eni, vswitch, zone) = &claim.place;
         let leaving = claim.releasing.iter().map(|group| AllocationId::from(group.allocation));
         let entries = claim.entries.iter().map(String::as_str);
         !seen.finalizer
+            || seen.lacks & EDITED_SPEC != 0
             || AllocationId::from(claim.allocation) != id
             || claim.pod != self.pod.as_str()
             || claim.fixed != self.fixed
             || claim.kept != self.kept
             || claim.absent_since_wall_ms.map(second) != self.absent_since_wall_ms.map(second)
             || !leaving.eq(self.predecessors.iter().copied())
+            || claim.gateway != self.gateway.as_str()
             || claim.table != self.table.as_str()
+            || (eni.as_str(), vswitch.as_str(), zone.as_str()) != place
             || claim.eip != Some(self.eip)
             || claim.ip != Some(self.ip)
             || !claim.items.iter().copied().eq(self.items_staying().map(item))

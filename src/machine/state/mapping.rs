@@ -33,7 +33,7 @@ pub struct Allocation {
     /// Content of the claim: the same, or later where only what the claim says beside the mapping has changed.
     pub(crate) claim_revision: u64,
     pub(crate) published: Published,
-    /// What the PodDNAT does not show of what it could: a sum of the numbers of `ClaimSeen::lacks`.
+    /// What the PodDNAT does not show of what it could, or shows otherwise: a sum of the numbers of `ClaimSeen::lacks`.
     pub(crate) lacks: u8,
     /// It has been published once: players may know it.
     pub(crate) established: bool,

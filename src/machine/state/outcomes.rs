@@ -1,7 +1,7 @@
 //! Folding how effects ended. An outcome that speaks of something that is over is no fault: it came late.
 
 use crate::machine::event::outcome;
-use crate::machine::event::seen::{LACKS_SPEC, LACKS_STATUS};
+use crate::machine::event::seen::{EDITED_SPEC, EDITED_STATUS, LACKS_SPEC, LACKS_STATUS};
 use crate::machine::identity::{AllocationId, EntryId, Generation, TableId};
 use crate::machine::state::tables::LATE_EFFECT_HORIZON_MS;
 use crate::machine::state::{Claim, Entry, Listed, Phase, Published, RefusedClass, State, Subject, Timer};
@@ -17,7 +17,7 @@ impl State {
         let id = AllocationId::from(body.allocation);
         if let Some(allocation) = self.allocations.get_mut(&id) {
             allocation.claim = Claim::Written(body.revision);
-            allocation.lacks &= !LACKS_SPEC;
+            allocation.lacks &= !(LACKS_SPEC | EDITED_SPEC);
             allocation.claimed = Some(body.revision);
             allocation.claim_uid = Some((body.uid.as_str().into(), self.seq));
             if std::mem::take(&mut allocation.edited) {
@@ -50,7 +50,7 @@ impl State {
     pub(super) fn published(&mut self, id: AllocationId, published: Published) {
         if let Some(allocation) = self.allocations.get_mut(&id) {
             allocation.published = published;
-            allocation.lacks &= !LACKS_STATUS;
+            allocation.lacks &= !(LACKS_STATUS | EDITED_STATUS);
             allocation.established |= matches!(published, Published::Content(_));
             let pod = allocation.pod.clone();
             self.refresh_pod(&pod);

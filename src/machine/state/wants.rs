@@ -4,7 +4,7 @@
 //! withdrawn, each entry seen once more and deleted by id, its absence proven, then the claim.
 
 use crate::machine::demand::{Demand, Note, Phase as NotePhase, Remark, WaitReason, Want};
-use crate::machine::event::seen::{LACKS_SPEC, LACKS_STATUS};
+use crate::machine::event::seen::{EDITED_SPEC, EDITED_STATUS, LACKS_SPEC, LACKS_STATUS};
 use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId, UidHash};
 use crate::machine::intent::Intent;
 use crate::machine::state::{
@@ -221,9 +221,9 @@ pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool,
     let written = allocation.claim == Claim::Written(allocation.claim_revision);
     // Whoever undoes it again and again is left alone for a while.
     let may_write = allocation.claim != Claim::Refused && !allocation.claim_deleting && !allocation.yields();
-    // A definition that keeps more than the one under which it was written has come.
-    let unnamed = allocation.lacks & LACKS_SPEC != 0;
-    if (live || reserved) && (!written || unnamed) && may_write {
+    // A definition that keeps more than the one under which it was written has come, or somebody edited it.
+    let otherwise = allocation.lacks & (LACKS_SPEC | EDITED_SPEC) != 0;
+    if (live || reserved) && (!written || otherwise) && may_write {
         wanted.push(Intent::WriteClaim { allocation: id, revision: allocation.claim_revision });
     }
     let complete = live && allocation.all_available();
@@ -231,8 +231,9 @@ pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool,
     // What a new leader has not looked for yet may be there: players are not sent away for not knowing.
     let unseen = |item: &&Item| !item.leaving && matches!(item.entry, Entry::Unknown { looked: false, .. });
     let in_doubt = live && allocation.items.iter().any(|item| unseen(&item));
+    let shown = allocation.published == content && allocation.lacks & (LACKS_STATUS | EDITED_STATUS) == 0;
     match (complete, allocation.published) {
-        (true, published) if claimed && (published != content || allocation.lacks & LACKS_STATUS != 0) => {
+        (true, _) if claimed && !shown => {
             wanted.push(Intent::Publish { allocation: id, revision: allocation.revision });
         }
         (false, Published::Content(_) | Published::Unknown) if !in_doubt => {

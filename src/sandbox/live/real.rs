@@ -80,8 +80,13 @@ async fn open(folder: &Folder, cluster: &KubeCluster) -> Result<History, Error> 
         return Err(Error::Foreign(format!("the Lease {key}")));
     }
     for seen in claims {
-        let allocation = seen.claim.as_ref().map(|claim| AllocationId::from(claim.allocation));
-        if allocation.is_none_or(|id| history.state.allocation(id).is_none()) {
+        let mine = seen.claim.as_ref().is_some_and(|claim| {
+            // Numbers alone are anybody's: it is for the same pod, or the very object that was written.
+            let allocation = history.state.allocation(AllocationId::from(claim.allocation));
+            allocation
+                .is_some_and(|ours| ours.pod().as_str() == claim.pod || ours.claim_uid() == Some(seen.uid.as_str()))
+        });
+        if !mine {
             return Err(Error::Foreign(format!("the PodDNAT {}/{}", seen.namespace, seen.name)));
         }
     }

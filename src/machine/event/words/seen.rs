@@ -2,8 +2,9 @@
 
 use super::phrase::{count, endpoint, list, port, ports, seconds, stamp};
 use crate::machine::event::seen::{
-    AddressMissing, AddressSeen, ClaimGone, ClaimSeen, EntriesMissed, EntrySeen, EntryVanished, GatewayGone,
-    GatewaySeen, LACKS_SPEC, LACKS_STATUS, PodGone, PodSeen, RoomSeen, RouteSeen, TableGone, TableListed,
+    AddressMissing, AddressSeen, ClaimGone, ClaimSeen, EDITED_SPEC, EDITED_STATUS, EntriesMissed, EntrySeen,
+    EntryVanished, GatewayGone, GatewaySeen, LACKS_SPEC, LACKS_STATUS, PodGone, PodSeen, RoomSeen, RouteSeen,
+    TableGone, TableListed,
 };
 use crate::machine::identity::Mark;
 
@@ -75,6 +76,12 @@ pub(super) fn claim_seen(body: &ClaimSeen) -> String {
     }
     if lacks(LACKS_SPEC) {
         words.push_str(", its spec does not name the protocol of each port");
+    }
+    if lacks(EDITED_STATUS) {
+        words.push_str(", its status says otherwise than its claim");
+    }
+    if lacks(EDITED_SPEC) {
+        words.push_str(", its spec says otherwise than its claim");
     }
     if body.deleting {
         words.push_str(", and it is being deleted");
