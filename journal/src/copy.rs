@@ -17,7 +17,7 @@ use crate::reader::{self, Entries};
 use crate::retained::{self, Catalogue};
 use crate::sled_store::SledStore;
 use crate::snapshot::{self, Snapshot, SnapshotEntries};
-use crate::store::{ReadFrames, StoreFault};
+use crate::store::{ReadFrames, RefusedBy, StoreFault};
 use crate::verdict::{self, Judged, Verdict};
 use crate::{Error, Head, JournalId, export};
 
@@ -29,13 +29,25 @@ pub(crate) fn open_copy(from: &Path, to: &Path) -> Result<Result<SledStore, Stor
     if files::is_occupied(&to.join("blobs"))? {
         return Ok(Err(StoreFault::new("open", "it holds values outside its log, which this journal never writes")));
     }
-    let fault = match SledStore::open(to) {
+    let fault = match open_or_refused(to)? {
         Ok(store) => return Ok(Ok(store)),
         Err(fault) => fault,
     };
     files::remove_tree(to)?;
     files::copy_tree(from, to, |name| name != "conf" && !name.starts_with("snap."))?;
-    Ok(SledStore::open(to).map_err(|_| fault))
+    Ok(open_or_refused(to)?.map_err(|_| fault))
+}
+
+/// Opens a copy. A refusal of the machine is an error and no damage; then the copy goes: on a full disk it is in the way.
+fn open_or_refused(copy: &Path) -> Result<Result<SledStore, StoreFault>, Error> {
+    let opened = SledStore::open(copy);
+    if let Err(fault) = &opened
+        && fault.by == RefusedBy::Machine
+    {
+        files::remove_tree(copy)?;
+        return Err(fault.clone().into());
+    }
+    Ok(opened)
 }
 
 /// A journal opened for reading, on a private copy.

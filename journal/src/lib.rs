@@ -170,7 +170,7 @@ pub use journal::{Journal, Opened, Room};
 pub use reader::Entries;
 pub use sled_store::{SledReader, SledStore};
 pub use snapshot::{Snapshot, SnapshotEntries, SnapshotWriter};
-pub use store::{Frames, NumberedFrame, ReadFrames, Shared, Store, StoreFault};
+pub use store::{Frames, NumberedFrame, ReadFrames, RefusedBy, Shared, Store, StoreFault};
 pub use verdict::Verdict;
 pub use view::View;
 

@@ -18,7 +18,7 @@ use sled::IVec;
 
 use self::ahead::Ahead;
 use crate::files::{self, SLED_DB};
-use crate::store::{Frames, NumberedFrame, ReadFrames, Shared, Store, StoreFault};
+use crate::store::{Frames, NumberedFrame, ReadFrames, RefusedBy, Shared, Store, StoreFault};
 
 /// sled's page cache. Replay reads once, in order: a larger cache would only cost memory.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -80,7 +80,7 @@ impl SledStore {
         let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let db = settle_call("open", catch_unwind(AssertUnwindSafe(|| config.open()))).map_err(|(fault, _)| fault)?;
         let log = File::options().read(true).write(true).open(dir.join(SLED_DB));
-        let log = log.map_err(|e| StoreFault::new("open its log", e))?;
+        let log = log.map_err(|e| StoreFault::of_system("open its log", &e))?;
         let shared = Arc::new(OfAllHandles { panicked: AtomicBool::new(false), log });
         Ok(Self { db: Guarded { db: Some(db), shared }, dir: dir.into(), files_synced: Cell::new(false) })
     }
@@ -109,7 +109,7 @@ impl Shared for SledStore {
 impl Guarded {
     fn guarded<T>(&self, what: &'static str, call: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, StoreFault> {
         let Some(db) = self.db.as_ref() else {
-            return Err(StoreFault { what, reason: "it is closed".into() });
+            return Err(StoreFault::new(what, "it is closed"));
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| call(db)));
         settle_call(what, outcome).map_err(|(fault, panicked)| {
@@ -313,14 +313,17 @@ fn number_of(key: &IVec) -> Result<u64, StoreFault> {
 fn settle_call<T>(what: &'static str, outcome: std::thread::Result<sled::Result<T>>) -> Result<T, (StoreFault, bool)> {
     match outcome {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err((StoreFault { what, reason: error.to_string() }, false)),
+        Ok(Err(error)) => {
+            let by = if let sled::Error::Io(io) = &error { RefusedBy::of(io) } else { RefusedBy::Store };
+            Err((StoreFault { by, ..StoreFault::new(what, error) }, false))
+        }
         Err(panic) => {
             let text = panic
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("without a message");
-            Err((StoreFault { what, reason: format!("panic: {text}") }, true))
+            Err((StoreFault::new(what, format!("panic: {text}")), true))
         }
     }
 }

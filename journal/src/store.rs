@@ -1,6 +1,8 @@
 //! The seam above sled: numbered frames in, numbered frames out. Implemented on sled ([`crate::SledStore`]), on plain
 //! files ([`crate::plain::Segments`]), and by a simulator in memory. What frames mean is not the store's business.
 
+use rustix::io::Errno;
+
 /// A store refused, failed or panicked.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the store could not {what}: {reason}")]
@@ -9,12 +11,50 @@ pub struct StoreFault {
     pub what: &'static str,
     /// Why it failed.
     pub reason: String,
+    /// Who refused.
+    pub by: RefusedBy,
+}
+
+/// Who refused an operation on stored frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// What is stored, or the store itself: something may be lost.
+    Store,
+    /// The machine, which has no room, no permission or no open files left: nothing is said of what is stored.
+    Machine,
+}
+
+impl RefusedBy {
+    /// Whose refusal an answer of the system is. An error of the medium is about what is stored.
+    #[must_use]
+    pub fn of(error: &std::io::Error) -> Self {
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+        match errno {
+            Some(
+                Errno::NOSPC
+                | Errno::DQUOT
+                | Errno::MFILE
+                | Errno::NFILE
+                | Errno::NOMEM
+                | Errno::ACCESS
+                | Errno::PERM
+                | Errno::ROFS,
+            ) => Self::Machine,
+            Some(_) | None => Self::Store,
+        }
+    }
 }
 
 impl StoreFault {
     /// A failed operation and its reason.
     pub fn new(what: &'static str, reason: impl std::fmt::Display) -> Self {
-        Self { what, reason: reason.to_string() }
+        Self { what, reason: reason.to_string(), by: RefusedBy::Store }
+    }
+
+    /// An operation that the system did not carry out.
+    #[must_use]
+    pub fn of_system(what: &'static str, error: &std::io::Error) -> Self {
+        Self { by: RefusedBy::of(error), ..Self::new(what, error) }
     }
 }
 
@@ -170,4 +210,21 @@ pub trait Shared: Store {
     /// # Errors
     /// If it cannot be said.
     fn bytes(&self) -> Result<u64, StoreFault>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_no_damage_and_a_failing_one_is() {
+        let by = |errno: Errno| StoreFault::of_system("open", &errno.into()).by;
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::ACCESS, Errno::ROFS]
+        {
+            assert_eq!(by(errno), RefusedBy::Machine, "{errno}");
+        }
+        assert_eq!(by(Errno::IO), RefusedBy::Store);
+        let other = std::io::Error::other("corrupt");
+        assert_eq!(StoreFault::of_system("open", &other).by, RefusedBy::Store);
+    }
 }
