@@ -448,12 +448,18 @@ fn ports_change_hands(world: &World<'_>, still: &Namespace<'_>, others: &Namespa
         is(leaving.iter().all(|name| !after.contains_key(*name)), after.keys())?;
         Ok(after)
     });
-    others.scale(DEPLOYMENTS, "other", STEADY);
-    let theirs = others.await_mapped(world, usize::try_from(STEADY).unwrap());
-    let now = theirs.values().chain(after.values()).flatten();
-    let changed = now.filter(|external| had.contains(external)).count();
+    // A port rests before another may have it: others come one after another until they have some of these.
+    let mut count = STEADY;
+    let changed = eventually("ports that changed hands", world.patience, || {
+        count += 1;
+        others.scale(DEPLOYMENTS, "other", count);
+        let theirs = others.await_mapped(world, usize::try_from(count).unwrap());
+        let changed = theirs.values().flatten().filter(|external| had.contains(external)).count();
+        is(changed > 0, format!("none of {had:?}"))?;
+        Ok(changed)
+    });
     println!("{changed} of {} ports that were let go are another pod's", had.len());
-    assert!(changed > 0 && after.values().flatten().count() == before.values().flatten().count());
+    assert_eq!(after.values().flatten().count(), before.values().flatten().count());
     after
 }
 
