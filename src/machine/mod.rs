@@ -25,5 +25,6 @@ pub mod decide;
 pub mod check;
 
 pub mod few;
+pub mod packed;
 pub mod probe;
 pub mod shared;
