@@ -252,7 +252,7 @@ pub struct Entry {
 pub fn encode(mapping: &Mapping, owner: Option<OwnerReference>) -> PodDnat {
     let mut object = PodDnat { api_version: API_VERSION.to_owned(), kind: KIND.to_owned(), ..PodDnat::default() };
     (object.metadata.namespace, object.metadata.name) =
-        (mapping.key.namespace.to_string(), mapping.key.name.to_string());
+        (mapping.key.namespace().to_string(), mapping.key.name().to_string());
     rewrite(&mut object, mapping, owner);
     object
 }
@@ -276,7 +276,7 @@ pub fn owned_by_pod(mapping: &Mapping) -> OwnerReference {
         api_version: "v1".to_owned(),
         block_owner_deletion: true,
         kind: POD.to_owned(),
-        name: mapping.key.name.to_string(),
+        name: mapping.key.name().to_string(),
         uid: mapping.pod.to_string(),
     }
 }

@@ -43,7 +43,7 @@ pub fn cluster(
     let there: BTreeSet<&str> = claims.iter().map(|claim| claim.uid.as_str()).collect();
     for (key, uid) in state.claims_known(began.seq) {
         if !there.contains(uid) {
-            let (namespace, name) = (key.namespace.as_ref().to_owned(), key.name.as_ref().to_owned());
+            let (namespace, name) = (key.namespace().to_owned(), key.name().to_owned());
             let uid = uid.to_owned();
             events.push(Event::ClaimGone(seen::ClaimGone { namespace, name, uid }));
         }

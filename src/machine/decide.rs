@@ -69,8 +69,8 @@ impl State {
         let strange = self.claims.get(key).filter(|strange| !strange.ghost)?;
         let ghost = || {
             Event::GhostDecided(decided::GhostDecided {
-                namespace: key.namespace.as_ref().to_owned(),
-                name: key.name.as_ref().to_owned(),
+                namespace: key.namespace().to_owned(),
+                name: key.name().to_owned(),
                 uid: strange.uid.as_ref().to_owned(),
             })
         };

@@ -7,19 +7,19 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
-use std::sync::Arc;
 
+use arcstr::ArcStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// A text that is shared by all who name the same thing: a copy counts, it does not allocate.
+/// A text that is shared by all who name the same thing: a copy counts, it does not allocate. It is as long as a pointer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Text(Arc<str>);
+struct Text(ArcStr);
 
 impl Ord for Text {
     /// By their letters; a text is mostly compared with itself, which needs none of them.
     fn cmp(&self, other: &Self) -> Ordering {
-        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+        if ArcStr::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
     }
 }
 
@@ -106,26 +106,62 @@ name!(
     PodUid
 );
 
-/// Namespace and name of a pod, and so of its PodDNAT.
+/// Namespace and name of a pod, and so of its PodDNAT. In order of namespace, then of name.
+///
+/// Both stand in one text with [`KEY_SEPARATOR`] between them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct PodKey {
-    /// The namespace.
-    pub namespace: Box<str>,
-    /// The name.
-    pub name: Box<str>,
+#[serde(from = "KeyParts", into = "KeyParts")]
+pub struct PodKey(Text);
+
+/// Stands in no name of Kubernetes, and before all that can stand in one: two keys are in the order of their texts.
+const KEY_SEPARATOR: char = '\0';
+
+/// A key as it is written out.
+#[derive(Serialize, Deserialize)]
+struct KeyParts {
+    namespace: Box<str>,
+    name: Box<str>,
 }
 
 impl PodKey {
     /// Builds a key from its two parts.
     #[must_use]
-    pub fn new(namespace: impl Into<Box<str>>, name: impl Into<Box<str>>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+    pub fn new(namespace: impl AsRef<str>, name: impl AsRef<str>) -> Self {
+        Self(Text(arcstr::format!("{}{KEY_SEPARATOR}{}", namespace.as_ref(), name.as_ref())))
+    }
+
+    /// The namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.parts().0
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.0.0.split_once(KEY_SEPARATOR).unwrap_or((&self.0.0, ""))
+    }
+}
+
+impl From<KeyParts> for PodKey {
+    fn from(KeyParts { namespace, name }: KeyParts) -> Self {
+        Self::new(namespace, name)
+    }
+}
+
+impl From<PodKey> for KeyParts {
+    fn from(key: PodKey) -> Self {
+        Self { namespace: key.namespace().into(), name: key.name().into() }
     }
 }
 
 impl fmt::Display for PodKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        write!(f, "{}/{}", self.namespace(), self.name())
     }
 }
 

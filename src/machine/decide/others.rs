@@ -16,8 +16,8 @@ impl State {
         match (self.halted, halt) {
             (None, Some((reason, key))) => Some(Event::Halted(decided::Halted {
                 reason: reason.number(),
-                namespace: key.namespace.as_ref().to_owned(),
-                name: key.name.as_ref().to_owned(),
+                namespace: key.namespace().to_owned(),
+                name: key.name().to_owned(),
             })),
             (Some(before), None) => Some(Event::Resumed(decided::Resumed { reason: before.number() })),
             // The reason may have changed meanwhile; what stops decisions has not.
@@ -154,8 +154,8 @@ impl State {
         Event::Adopted(decided::Allocated {
             // Where nobody is named nobody has the UID of the PodDNAT.
             pod: pod.map(|(uid, _)| uid.to_string()).or_else(|| shown.pod.clone()).unwrap_or_else(|| claim.to_owned()),
-            namespace: key.namespace.as_ref().to_owned(),
-            name: key.name.as_ref().to_owned(),
+            namespace: key.namespace().to_owned(),
+            name: key.name().to_owned(),
             allocation: self.next_allocation().into(),
             gateway: shown.gateway.clone(),
             table: table.as_str().to_owned(),

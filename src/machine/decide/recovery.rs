@@ -33,8 +33,8 @@ impl State {
         let (eni, vswitch, zone) = claim.place.clone();
         Some(decided::Allocated {
             pod: claim.pod.clone(),
-            namespace: key.namespace.as_ref().to_owned(),
-            name: key.name.as_ref().to_owned(),
+            namespace: key.namespace().to_owned(),
+            name: key.name().to_owned(),
             allocation: claim.allocation,
             gateway: claim.gateway.clone(),
             table: claim.table.clone(),
@@ -221,8 +221,8 @@ impl State {
         let Some((eip, items)) = self.items_left(table_id, mark, uid, ip, wants) else { return Remnant::Nobodys };
         Remnant::Recovered(Box::new(decided::Allocated {
             pod: uid.as_str().to_owned(),
-            namespace: pod.key.namespace.as_ref().to_owned(),
-            name: pod.key.name.as_ref().to_owned(),
+            namespace: pod.key.namespace().to_owned(),
+            name: pod.key.name().to_owned(),
             allocation: mark.allocation.into(),
             gateway: gateway.as_str().to_owned(),
             table: table_id.as_str().to_owned(),

@@ -24,6 +24,7 @@ impl State {
         let uid = PodUid::from(body.pod.as_str());
         let uid = self.pods.key(&uid).cloned().unwrap_or(uid);
         let key = PodKey::new(body.namespace.as_str(), body.name.as_str());
+        let key = self.pods_by_name.key(&key).cloned().unwrap_or(key);
         if self.allocations.contains_key(&id) {
             return Err("the allocation exists");
         }
@@ -39,7 +40,7 @@ impl State {
         if let Some(mut strange) = strange.clone() {
             self.agenda.replace(&mut strange.held, Vec::new(), self.seq);
         }
-        let allocation = self.new_allocation(body, uid.clone(), items, origin, strange.as_ref());
+        let allocation = self.new_allocation(body, (uid.clone(), key.clone()), items, origin, strange.as_ref());
         let (gateway, table) = (allocation.gateway.clone(), allocation.table.clone());
         self.insert_allocation(id, allocation)?;
         if let Some(strange) = &strange {
@@ -71,7 +72,7 @@ impl State {
     fn new_allocation(
         &mut self,
         body: &decided::Allocated,
-        pod: PodUid,
+        (pod, key): (PodUid, PodKey),
         items: Vec<Item>,
         origin: Origin,
         strange: Option<&StrangeClaim>,
@@ -93,7 +94,7 @@ impl State {
         };
         Allocation {
             pod,
-            key: PodKey::new(body.namespace.as_str(), body.name.as_str()),
+            key,
             gateway: self.gateways.key(&gateway).cloned().unwrap_or(gateway),
             table: self.tables.key(&table).cloned().unwrap_or(table),
             eip: body.eip,
@@ -132,7 +133,12 @@ impl State {
         }
     }
 
-    pub(super) fn insert_allocation(&mut self, id: AllocationId, allocation: Allocation) -> Result<(), &'static str> {
+    pub(super) fn insert_allocation(
+        &mut self,
+        id: AllocationId,
+        mut allocation: Allocation,
+    ) -> Result<(), &'static str> {
+        allocation.items.shrink_to_fit();
         for item in &allocation.items {
             self.own((allocation.eip, item.want.protocol, item.external), id)?;
             self.by_generation.insert(item.generation, id);

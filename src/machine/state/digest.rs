@@ -126,7 +126,7 @@ impl State {
             });
         }
         for text in
-            [allocation.pod.as_str(), &allocation.key.namespace, &allocation.key.name, allocation.table.as_str()]
+            [allocation.pod.as_str(), allocation.key.namespace(), allocation.key.name(), allocation.table.as_str()]
         {
             projection.add(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
             projection.add(text.as_bytes());

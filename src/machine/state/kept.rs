@@ -125,8 +125,8 @@ impl State {
     fn pod_kept(&self, uid: &PodUid, pod: &Pod) -> Event {
         let due = pod.grace_ends_ms.map(|due| (due, Timer::Grace(uid.clone())));
         Event::Kept(Kept::Pod(Box::new(PodKept {
-            namespace: pod.key.namespace.as_ref().to_owned(),
-            name: pod.key.name.as_ref().to_owned(),
+            namespace: pod.key.namespace().to_owned(),
+            name: pod.key.name().to_owned(),
             uid: uid.as_str().to_owned(),
             seen: pod.seen,
             seen_at: pod.seen_at,
@@ -152,8 +152,8 @@ impl State {
         let kept = AllocationKept {
             allocation: id.into(),
             pod: a.pod.as_str().to_owned(),
-            namespace: a.key.namespace.as_ref().to_owned(),
-            name: a.key.name.as_ref().to_owned(),
+            namespace: a.key.namespace().to_owned(),
+            name: a.key.name().to_owned(),
             gateway: a.gateway.as_str().to_owned(),
             table: a.table.as_str().to_owned(),
             eip: a.eip,
@@ -239,7 +239,7 @@ impl State {
 
     /// The claim as it was observed, as far as it still says something, and what it is to us.
     fn claim_kept(&self, key: &PodKey, strange: &StrangeClaim) -> [Event; 2] {
-        let (namespace, name) = (key.namespace.as_ref().to_owned(), key.name.as_ref().to_owned());
+        let (namespace, name) = (key.namespace().to_owned(), key.name().to_owned());
         let manager = if strange.written_by_us { seen::MANAGER_NATGW } else { seen::MANAGER_NOT_TOLD };
         let observed = seen::ClaimSeen {
             namespace: namespace.clone(),
@@ -429,18 +429,16 @@ fn wanted_kept(intent: &Intent, of: Option<AllocationId>) -> WantedKept {
         Intent::Publish { allocation, revision } => WantedKept::Publish((*allocation).into(), *revision),
         Intent::Withdraw { allocation } => WantedKept::Withdraw((*allocation).into()),
         Intent::ReleaseClaim { allocation } => WantedKept::ReleaseClaim((*allocation).into()),
-        Intent::DropClaim { key, uid } => WantedKept::DropClaim(
-            key.namespace.as_ref().to_owned(),
-            key.name.as_ref().to_owned(),
-            uid.as_ref().to_owned(),
-        ),
+        Intent::DropClaim { key, uid } => {
+            WantedKept::DropClaim(key.namespace().to_owned(), key.name().to_owned(), uid.as_ref().to_owned())
+        }
         Intent::MarkPod { pod, note } => WantedKept::MarkPod(pod.as_str().to_owned(), note_kept(*note)),
     }
 }
 
 fn work_kept(subject: &Subject) -> WorkKept {
     match subject {
-        Subject::Claim(key) => WorkKept::Claim(key.namespace.as_ref().to_owned(), key.name.as_ref().to_owned()),
+        Subject::Claim(key) => WorkKept::Claim(key.namespace().to_owned(), key.name().to_owned()),
         Subject::Allocation(id) => WorkKept::Allocation((*id).into()),
         Subject::Stray(table, entry) => WorkKept::Stray(table.as_str().to_owned(), entry.as_str().to_owned()),
         Subject::Queue(table) => WorkKept::Queue(table.as_str().to_owned()),
