@@ -329,11 +329,11 @@ fn timed(state: &State, found: &mut Vec<Violation>) {
     let due_of = |timer: &Timer| match timer {
         Timer::Cooldown(eip, protocol, port) => state.holds.get(&(*eip, *protocol, *port))?.resting_ms,
         Timer::Grace(uid) => state.pods.get(uid)?.grace_ends_ms,
-        Timer::Retry(id) => state.allocations.get(id)?.retry_ms,
+        Timer::Retry(id) => state.allocations.get(id)?.unusual.retry_ms,
         Timer::Probe(id) => state.tables.get(id)?.probe_ms,
-        Timer::Retention(id) => state.allocations.get(id)?.retention_ms,
+        Timer::Retention(id) => state.allocations.get(id)?.unusual.retention_ms,
         Timer::Rest(id) => state.tables.get(id)?.rests_ms,
-        Timer::Contest(id) => state.allocations.get(id)?.contest_ms,
+        Timer::Contest(id) => state.allocations.get(id)?.unusual.contest_ms,
     };
     let wrong = state.timers.iter().filter(|(due, timer)| due_of(timer) != Some(*due));
     found.extend(wrong.map(|(due, timer)| Violation { invariant: "Timed", evidence: format!("{timer:?} at {due}") }));
@@ -363,7 +363,7 @@ fn pending(state: &State, found: &mut Vec<Violation>) {
 fn adopted(state: &State, found: &mut Vec<Violation>) {
     let mut told = BTreeMap::new();
     for (id, allocation) in state.allocations.iter() {
-        for (generation, entry) in &allocation.adopted {
+        for (generation, entry) in &allocation.unusual.adopted {
             told.insert((allocation.table.clone(), entry.clone()), (*id, *generation));
             if allocation.item(*generation).is_none() {
                 let evidence = format!("allocation {id} adopted {entry} for {generation}, which is no item's");

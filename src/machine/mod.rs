@@ -27,4 +27,5 @@ pub mod check;
 pub mod few;
 pub mod packed;
 pub mod probe;
+pub mod seldom;
 pub mod shared;

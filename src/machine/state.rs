@@ -40,7 +40,7 @@ use crate::machine::shared::Shared;
 
 pub use apply::IllegalEvent;
 pub use digest::{Digest, VERSION as DIGEST_VERSION};
-pub use mapping::{Allocation, Claim, Entry, Item, Phase, Published, RefusedClass};
+pub use mapping::{Allocation, Claim, Entry, Item, Phase, Published, RefusedClass, Unusual};
 pub use parts::{
     Address, Controller, Gateway, Hold, Listed, Place, Pod, PoolEntry, PortBreak, Settings, Standing, StrangeClaim,
     Stray, Subject, Suspect, Table, Timer,

@@ -22,7 +22,7 @@ impl State {
             return release(id, reason);
         }
         // A leader without history goes on counting where the claim says that its predecessor began.
-        let absent_since_wall_ms = allocation.absent_since_wall_ms.unwrap_or(self.wall_ms);
+        let absent_since_wall_ms = allocation.unusual.absent_since_wall_ms.unwrap_or(self.wall_ms);
         Event::Reserved(decided::Reserved { allocation: id.into(), absent_since_wall_ms })
     }
 

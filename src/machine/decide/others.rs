@@ -188,8 +188,8 @@ fn tuple(shown: &seen::Shown, (internal, external, protocol, _): &Shown) -> Opti
 
 /// What was healed too often of late is left alone for a while.
 pub(super) fn decide_contest(id: AllocationId, allocation: &Allocation) -> Option<Event> {
-    (allocation.contest_ms.is_none() && allocation.heals.len() >= HEALS_MAX).then(|| {
-        let heals = u8::try_from(allocation.heals.len()).unwrap_or(u8::MAX);
+    (allocation.unusual.contest_ms.is_none() && allocation.unusual.heals.len() >= HEALS_MAX).then(|| {
+        let heals = u8::try_from(allocation.unusual.heals.len()).unwrap_or(u8::MAX);
         Event::Contested(decided::Contested { allocation: id.into(), heals })
     })
 }

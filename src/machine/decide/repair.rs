@@ -32,7 +32,7 @@ impl State {
         for item in allocation.items.iter().filter(|item| !item.leaving) {
             let due = match &item.entry {
                 // What somebody takes away again and again is left alone for a while.
-                Entry::Gone if allocation.contest_ms.is_some() => continue,
+                Entry::Gone if allocation.unusual.contest_ms.is_some() => continue,
                 Entry::Gone => true,
                 Entry::Refused { class: RefusedClass::Duplicate, looked: true, .. } => false,
                 Entry::Planned
@@ -54,7 +54,7 @@ impl State {
                 None => {}
             }
         }
-        let reason = if allocation.retries == 0 { LOST } else { REFUSED };
+        let reason = if allocation.unusual.retries == 0 { LOST } else { REFUSED };
         (!renewed.is_empty()).then(|| regenerate(id, allocation, reason, &allocation.place, renewed))
     }
 

@@ -67,8 +67,8 @@ impl Allocation {
 
     /// Wall time since which a fixed mapping has no pod.
     #[must_use]
-    pub const fn absent_since_wall_ms(&self) -> Option<i64> {
-        self.absent_since_wall_ms
+    pub fn absent_since_wall_ms(&self) -> Option<i64> {
+        self.unusual.absent_since_wall_ms
     }
 
     /// The mapping is fixed.
@@ -133,8 +133,8 @@ impl Allocation {
             || claim.pod != self.pod.as_str()
             || claim.fixed != self.fixed
             || claim.kept != self.kept
-            || claim.absent_since_wall_ms.map(second) != self.absent_since_wall_ms.map(second)
-            || !leaving.eq(self.predecessors.iter().copied())
+            || claim.absent_since_wall_ms.map(second) != self.unusual.absent_since_wall_ms.map(second)
+            || !leaving.eq(self.unusual.predecessors.iter().copied())
             || claim.table != self.table.as_str()
             || claim.eip != Some(self.eip)
             || claim.ip != Some(self.ip)
@@ -145,11 +145,11 @@ impl Allocation {
     /// Of each item that stays the entry that was adopted for it; none at all where none was.
     #[must_use]
     pub fn adopted_entries(&self) -> Vec<Option<&EntryId>> {
-        if self.adopted.is_empty() {
+        if self.unusual.adopted.is_empty() {
             return Vec::new();
         }
         let adopted = |item: &Item| {
-            self.adopted.iter().find(|(generation, _)| *generation == item.generation).map(|(_, entry)| entry)
+            self.unusual.adopted.iter().find(|(generation, _)| *generation == item.generation).map(|(_, entry)| entry)
         };
         let entries: Vec<_> = self.items_staying().map(adopted).collect();
         if entries.iter().all(Option::is_none) { Vec::new() } else { entries }
@@ -163,14 +163,14 @@ impl Allocation {
 
     /// Whether what somebody did to its PodDNAT is left as it is for now.
     #[must_use]
-    pub const fn yields(&self) -> bool {
-        self.edited && self.contest_ms.is_some()
+    pub fn yields(&self) -> bool {
+        self.edited && self.unusual.contest_ms.is_some()
     }
 
     /// Whether it is left alone for now, because somebody undoes what is written of it.
     #[must_use]
-    pub const fn is_contested(&self) -> bool {
-        self.contest_ms.is_some()
+    pub fn is_contested(&self) -> bool {
+        self.unusual.contest_ms.is_some()
     }
 
     /// Why nothing is published: a word and a sentence.

@@ -3,8 +3,11 @@
 use crate::machine::demand::{ReleaseReason, Want};
 use crate::machine::event::{decided, seen};
 use crate::machine::identity::{AllocationId, Generation, PodKey, PodUid, TableId, protocol_of};
+use crate::machine::intent::Held;
+use crate::machine::seldom::{Seldom, Usual};
 use crate::machine::state::{
     Allocation, Claim, Entry, Item, Listed, Phase, Place, Published, RefusedClass, State, StrangeClaim, Subject, Timer,
+    Unusual,
 };
 
 /// Where an allocation comes from.
@@ -113,22 +116,17 @@ impl State {
             lacks: 0,
             established: origin != Origin::Decided,
             probe,
-            retries: 0,
-            retry_ms: None,
             owner: strange.filter(|_| body.fixed).and_then(|strange| strange.owner.clone()),
-            absent_since_wall_ms: absent_since_wall_ms.filter(|_| !there),
-            retention_ms: None,
             expired: false,
             moved: false,
             relocated: false,
-            successor: None,
-            predecessors: Vec::new(),
-            adopted: Vec::new(),
             kept: self.is_kept(body, origin, strange),
             edited: false,
-            heals: Vec::new(),
-            contest_ms: None,
-            held: Vec::new(),
+            unusual: Seldom::new(Unusual {
+                absent_since_wall_ms: absent_since_wall_ms.filter(|_| !there),
+                ..Unusual::USUAL.clone()
+            }),
+            held: Held::default(),
             hashed: [0; 4],
         }
     }

@@ -258,7 +258,7 @@ impl State {
 
     fn retry_due(&mut self, id: crate::machine::identity::AllocationId) {
         let Some(allocation) = self.allocations.get_mut(&id) else { return };
-        if let Some(due) = allocation.retry_ms.take() {
+        if let Some(due) = allocation.unusual.change(|unusual| unusual.retry_ms.take()) {
             self.timers.remove(&(due, Timer::Retry(id)));
         }
         if allocation.claim == Claim::Refused {

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use crate::machine::demand::{self, Asked, Demand, Note, RefusalReason, ReleaseReason, WaitReason};
 use crate::machine::event::{codec, decided, outcome, seen};
 use crate::machine::identity::{AllocationId, PodKey, PodUid, Stamp, TableId};
+use crate::machine::intent::Held;
 use crate::machine::state::{Claim, Controller, Pod, Published, Standing, State, StrangeClaim, Subject, Timer};
 
 impl State {
@@ -374,7 +375,7 @@ fn new_pod(seen: &seen::PodSeen) -> Pod {
         standing: Standing::Open,
         noted: Note { allocation: AllocationId(Stamp::default()), ..Note::SILENT },
         noted_unsure: false,
-        held: Vec::new(),
+        held: Held::default(),
     }
 }
 

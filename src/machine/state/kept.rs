@@ -183,20 +183,20 @@ impl State {
             lacks: a.lacks,
             established: a.established,
             probe: a.probe,
-            retries: a.retries,
-            retry_ms: a.retry_ms,
+            retries: a.unusual.retries,
+            retry_ms: a.unusual.retry_ms,
             owner: a.owner.as_deref().map(owner_kept),
-            absent_since_wall_ms: a.absent_since_wall_ms,
-            retention_ms: a.retention_ms,
+            absent_since_wall_ms: a.unusual.absent_since_wall_ms,
+            retention_ms: a.unusual.retention_ms,
             expired: a.expired,
             moved: a.moved,
             relocated: a.relocated,
-            successor: a.successor.map(Into::into),
-            predecessors: a.predecessors.iter().copied().map(Into::into).collect(),
+            successor: a.unusual.successor.map(Into::into),
+            predecessors: a.unusual.predecessors.iter().copied().map(Into::into).collect(),
             kept: a.kept,
             edited: a.edited,
-            heals: a.heals.clone(),
-            contest_ms: a.contest_ms,
+            heals: a.unusual.heals.clone(),
+            contest_ms: a.unusual.contest_ms,
             named: self.by_name.peek(&a.key) == Some(&id),
             among: (
                 self.unsettled.contains(&id),
@@ -276,12 +276,12 @@ impl State {
 
     /// What is wanted, in the order in which each subject has it.
     fn intents_kept(&self) -> impl Iterator<Item = Event> {
-        let pods = self.pods.scan().flat_map(|(_, pod)| &pod.held).map(|intent| (None, intent));
+        let pods = self.pods.scan().flat_map(|(_, pod)| pod.held.iter()).map(|intent| (None, intent));
         let allocations =
             self.allocations.scan().flat_map(|(id, a)| a.held.iter().map(move |intent| (Some(*id), intent)));
-        let tables = self.tables.scan().flat_map(|(_, table)| &table.held).map(|intent| (None, intent));
-        let strays = self.strays().flat_map(|(_, _, stray)| &stray.held).map(|intent| (None, intent));
-        let claims = self.claims.scan().flat_map(|(_, claim)| &claim.held).map(|intent| (None, intent));
+        let tables = self.tables.scan().flat_map(|(_, table)| table.held.iter()).map(|intent| (None, intent));
+        let strays = self.strays().flat_map(|(_, _, stray)| stray.held.iter()).map(|intent| (None, intent));
+        let claims = self.claims.scan().flat_map(|(_, claim)| claim.held.iter()).map(|intent| (None, intent));
         pods.chain(allocations).chain(tables).chain(strays).chain(claims).map(|(of, intent)| {
             let rests_on = self.agenda.rests_on(intent).unwrap_or(self.seq);
             Event::Kept(Kept::Intent(IntentKept { rests_on, wanted: wanted_kept(intent, of) }))
@@ -379,7 +379,7 @@ fn phase_kept(phase: Phase) -> (u8, u64, u8) {
 
 fn item_kept((id, allocation): (AllocationId, &Allocation), item: &Item, table: Option<&Table>) -> ItemKept {
     let of_it = (id, item.generation);
-    let adopted = allocation.adopted.iter().find(|(generation, _)| *generation == item.generation);
+    let adopted = allocation.unusual.adopted.iter().find(|(generation, _)| *generation == item.generation);
     ItemKept {
         internal: item.want.internal,
         protocol: item.want.protocol.number(),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::machine::demand::{ReleaseReason, Want};
 use crate::machine::identity::{AllocationId, EntryId, GatewayId, Generation, PodKey, PodUid, TableId, Tuple};
-use crate::machine::intent::Intent;
+use crate::machine::intent::Held;
+use crate::machine::seldom::{Seldom, Usual};
 use crate::machine::state::{Controller, Place};
 
 /// An allocation: the EIP and ports of one pod.
@@ -39,37 +40,58 @@ pub struct Allocation {
     pub(crate) established: bool,
     /// It was decided beyond the table's known limit, to find out whether that still holds.
     pub(crate) probe: bool,
-    pub(crate) retries: u32,
-    /// Machine time at which what was refused may be decided again.
-    pub(crate) retry_ms: Option<u64>,
     /// Of a fixed mapping: who owns its claim. None of a bare pod's.
     pub(crate) owner: Option<Arc<Controller>>,
-    /// Of a reservation: wall time since which it has no pod.
-    pub(crate) absent_since_wall_ms: Option<i64>,
-    /// Machine time at which a reservation's time is looked at.
-    pub(crate) retention_ms: Option<u64>,
     /// A reservation's time is over.
     pub(crate) expired: bool,
     /// It goes because its name moves to another EIP.
     pub(crate) moved: bool,
     /// Its name came from another EIP.
     pub(crate) relocated: bool,
+    /// A reservation of the original controller's: only its deletion frees it.
+    pub(crate) kept: bool,
+    /// Somebody edited the claim, and it has not been written again.
+    pub(crate) edited: bool,
+    pub(crate) unusual: Seldom<Unusual>,
+    pub(crate) held: Held,
+    pub(crate) hashed: [u64; 4],
+}
+
+/// What most allocations never meet: refusals, reservation, a move of their name, adoption, another writer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusual {
+    /// How often in a row something was refused.
+    pub(crate) retries: u32,
+    /// Machine time at which what was refused may be decided again.
+    pub(crate) retry_ms: Option<u64>,
+    /// Of a reservation: wall time since which it has no pod.
+    pub(crate) absent_since_wall_ms: Option<i64>,
+    /// Machine time at which a reservation's time is looked at.
+    pub(crate) retention_ms: Option<u64>,
     /// The allocation to which its name and its claim have gone.
     pub(crate) successor: Option<AllocationId>,
     /// Allocations of the name that still go.
     pub(crate) predecessors: Vec<AllocationId>,
     /// Entries without a mark that were taken over for items, by the item's generation.
     pub(crate) adopted: Vec<(Generation, EntryId)>,
-    /// A reservation of the original controller's: only its deletion frees it.
-    pub(crate) kept: bool,
-    /// Somebody edited the claim, and it has not been written again.
-    pub(crate) edited: bool,
     /// Machine times at which what somebody undid was brought about again, of late.
     pub(crate) heals: Vec<u64>,
     /// Machine time until which it is left alone to another writer.
     pub(crate) contest_ms: Option<u64>,
-    pub(crate) held: Vec<Intent>,
-    pub(crate) hashed: [u64; 4],
+}
+
+impl Usual for Unusual {
+    const USUAL: &'static Self = &Self {
+        retries: 0,
+        retry_ms: None,
+        absent_since_wall_ms: None,
+        retention_ms: None,
+        successor: None,
+        predecessors: Vec::new(),
+        adopted: Vec::new(),
+        heals: Vec::new(),
+        contest_ms: None,
+    };
 }
 
 /// Where an allocation is in its life.
@@ -267,8 +289,8 @@ impl Allocation {
     }
 
     /// Its name and its claim are another allocation's: it only goes.
-    pub(crate) const fn is_succeeded(&self) -> bool {
-        self.successor.is_some()
+    pub(crate) fn is_succeeded(&self) -> bool {
+        self.unusual.successor.is_some()
     }
 
     /// Whether its table took some of its entries, and refused others for want of room, before anybody was told of it.

@@ -81,7 +81,7 @@ impl State {
             }
         }
         if let Some(allocation) = self.allocations.get_mut(&id) {
-            allocation.retries = 0;
+            allocation.unusual.change(|unusual| unusual.retries = 0);
         }
         self.refresh_allocation(id);
         self.worklist.insert(Subject::Allocation(id));
@@ -165,13 +165,15 @@ impl State {
     /// Sets the pause after which what was refused may be decided again.
     fn arm_retry(&mut self, id: AllocationId) {
         let Some(allocation) = self.allocations.get_mut(&id) else { return };
-        if allocation.retry_ms.is_some() {
+        if allocation.unusual.retry_ms.is_some() {
             return;
         }
-        let pause = RETRY_FIRST_MS.saturating_mul(1 << allocation.retries.min(6)).min(RETRY_LAST_MS);
+        let pause = RETRY_FIRST_MS.saturating_mul(1 << allocation.unusual.retries.min(6)).min(RETRY_LAST_MS);
         let due = self.machine_ms.saturating_add(pause);
-        allocation.retries = allocation.retries.saturating_add(1);
-        allocation.retry_ms = Some(due);
+        allocation.unusual.change(|unusual| {
+            unusual.retries = unusual.retries.saturating_add(1);
+            unusual.retry_ms = Some(due);
+        });
         self.timers.insert((due, Timer::Retry(id)));
     }
 }

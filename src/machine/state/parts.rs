@@ -8,7 +8,7 @@ use crate::machine::demand::{Demand, Note, RefusalReason, ReleaseReason, WaitRea
 use crate::machine::identity::{
     AllocationId, EniId, EntryId, GatewayId, Generation, PodKey, PodUid, Protocol, TableId, UidHash, VSwitchId, ZoneId,
 };
-use crate::machine::intent::Intent;
+use crate::machine::intent::Held;
 use crate::machine::pool::{Eips, Range};
 use crate::machine::probe::Map;
 
@@ -75,7 +75,7 @@ pub struct Pod {
     pub(crate) noted: Note,
     /// A note was written and not answered: it may carry that one.
     pub(crate) noted_unsure: bool,
-    pub(crate) held: Vec<Intent>,
+    pub(crate) held: Held,
 }
 
 /// The controller of a pod.
@@ -188,7 +188,7 @@ pub struct Table {
     pub(crate) queue: BTreeMap<u64, PodUid>,
     /// Late effects may show up until then; it is listed often.
     pub(crate) watch_until_ms: u64,
-    pub(crate) held: Vec<Intent>,
+    pub(crate) held: Held,
 }
 
 /// An entry of a table as last listed.
@@ -218,7 +218,7 @@ pub struct Stray {
     pub(crate) deleted: bool,
     /// Machine time of that.
     pub(crate) deleted_ms: u64,
-    pub(crate) held: Vec<Intent>,
+    pub(crate) held: Held,
 }
 
 /// Who keeps an external tuple from being free.
@@ -249,7 +249,7 @@ pub struct StrangeClaim {
     pub(crate) written_by_us: bool,
     /// It stands for nothing and is being deleted.
     pub(crate) ghost: bool,
-    pub(crate) held: Vec<Intent>,
+    pub(crate) held: Held,
 }
 
 /// A point in machine time at which something becomes a fact.

@@ -14,6 +14,7 @@ use crate::machine::event::kept::{
 };
 use crate::machine::event::{Event, Record, seen};
 use crate::machine::identity::{AllocationId, EntryId, GatewayId, PodKey, PodUid, TableId, protocol_of};
+use crate::machine::intent::Held;
 use crate::machine::pool::Eips;
 use crate::machine::state::{
     Address, Controller, Entry, Gateway, IllegalEvent, Listed, Pod, Standing, State, StrangeClaim, Stray, Suspect,
@@ -210,7 +211,7 @@ impl State {
             standing: standing(&body.standing).ok_or(number)?,
             noted: note(body.noted).ok_or(number)?,
             noted_unsure: body.noted_unsure,
-            held: Vec::new(),
+            held: Held::default(),
         };
         self.pods_by_name.or_default(pod.key.clone()).insert(uid.clone());
         if let Some(ip) = pod.ip {
@@ -255,6 +256,7 @@ impl State {
         let id = AllocationId::from(body.allocation);
         let allocation = self.allocations.get_mut(&id).ok_or("its allocation did not come before it")?;
         let table = self.tables.get_mut(&allocation.table).ok_or("the allocation's table is not there")?;
+        allocation.items.reserve_exact(body.items.len());
         for kept in &body.items {
             let item = item(kept).ok_or("a number in it is unknown")?;
             let hold = self.holds.or_default((allocation.eip, item.want.protocol, item.external));
@@ -267,7 +269,7 @@ impl State {
             table.awaited_whole.extend(kept.awaited_whole.then_some(of_it));
             table.pending.extend(matches!(item.entry, Entry::Present { available: false, .. }).then_some(of_it));
             if let Some(entry) = kept.adopted.as_deref().map(EntryId::from) {
-                allocation.adopted.push((item.generation, entry.clone()));
+                allocation.unusual.change(|unusual| unusual.adopted.push((item.generation, entry.clone())));
                 self.adopted.insert((allocation.table.clone(), entry), of_it);
             }
             if let Entry::Present { id: entry, .. } | Entry::Deleting { id: entry, .. } = &item.entry {
@@ -292,7 +294,7 @@ impl State {
             stale: body.stale,
             deleted: body.deleted,
             deleted_ms: body.deleted_ms,
-            held: Vec::new(),
+            held: Held::default(),
         };
         self.index_stray(&stray, &table_id, &id, true);
         let table = self.tables.get_mut(&table_id).ok_or("its table is not there")?;
@@ -331,7 +333,7 @@ impl State {
             published: seen.published,
             written_by_us: seen.manager == seen::MANAGER_NATGW,
             ghost: body.ghost,
-            held: Vec::new(),
+            held: Held::default(),
         };
         let key = PodKey::new(seen.namespace, seen.name);
         self.index_claim(&key, claim);
@@ -369,7 +371,7 @@ impl State {
                 self.allocations.get_mut(&AllocationId::from(*id)).map(|allocation| &mut allocation.held)
             }
         };
-        held.ok_or("whose it is did not come before it")?.push(intent.clone());
+        held.ok_or("whose it is did not come before it")?.change(|held| held.push(intent.clone()));
         self.agenda.restore(intent, body.rests_on);
         Ok(())
     }

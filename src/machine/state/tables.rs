@@ -6,7 +6,7 @@
 
 use crate::machine::event::seen;
 use crate::machine::identity::{AllocationId, EntryId, Generation, Mark, TableId, Tuple, protocol_of};
-use crate::machine::intent::Intent;
+use crate::machine::intent::{Held, Intent};
 use crate::machine::state::{Entry, Listed, RefusedClass, State, Stray, Subject, Timer};
 
 /// How long after an unanswered creation, or a change of leader, an effect may still show up (design.md §2.5).
@@ -126,7 +126,7 @@ impl State {
             stale: false,
             deleted: false,
             deleted_ms: 0,
-            held: Vec::new(),
+            held: Held::default(),
         };
         self.put_stray(table, id, stray);
     }

@@ -9,9 +9,10 @@ use crate::machine::event::kept::{
     AllocationKept, DemandKept, EntryKept, ItemKept, NoteKept, StandingKept, WantedKept, WorkKept,
 };
 use crate::machine::identity::{PodKey, protocol_of};
-use crate::machine::intent::Intent;
+use crate::machine::intent::{Held, Intent};
+use crate::machine::seldom::Seldom;
 use crate::machine::state::{
-    Allocation, Claim, Controller, Entry, Item, Phase, Place, Published, RefusedClass, Standing, Subject,
+    Allocation, Claim, Controller, Entry, Item, Phase, Place, Published, RefusedClass, Standing, Subject, Unusual,
 };
 
 pub(super) fn place((eni, vswitch, zone): (&str, &str, &str)) -> Place {
@@ -94,24 +95,31 @@ pub(super) fn allocation(
         lacks: body.lacks,
         established: body.established,
         probe: body.probe,
-        retries: body.retries,
-        retry_ms: body.retry_ms,
         owner,
-        absent_since_wall_ms: body.absent_since_wall_ms,
-        retention_ms: body.retention_ms,
         expired: body.expired,
         moved: body.moved,
         relocated: body.relocated,
+        kept: body.kept,
+        edited: body.edited,
+        unusual: Seldom::new(unusual(body)),
+        held: Held::default(),
+        hashed: [0; 4],
+    })
+}
+
+/// What few have. What was adopted comes with the items.
+fn unusual(body: &AllocationKept) -> Unusual {
+    Unusual {
+        retries: body.retries,
+        retry_ms: body.retry_ms,
+        absent_since_wall_ms: body.absent_since_wall_ms,
+        retention_ms: body.retention_ms,
         successor: body.successor.map(Into::into),
         predecessors: body.predecessors.iter().copied().map(Into::into).collect(),
         adopted: Vec::new(),
-        kept: body.kept,
-        edited: body.edited,
         heals: body.heals.clone(),
         contest_ms: body.contest_ms,
-        held: Vec::new(),
-        hashed: [0; 4],
-    })
+    }
 }
 
 pub(super) fn item(kept: &ItemKept) -> Option<Item> {
