@@ -176,7 +176,7 @@ fn allocation(state: &State, id: AllocationId) -> Vec<Violation> {
     let mut violated = |invariant, evidence| found.push(Violation { invariant, evidence });
     for item in &allocation.items {
         let tuple = (allocation.eip, item.want.protocol, item.external);
-        let owner = state.holds.get(&tuple).and_then(|hold| hold.owner);
+        let owner = state.owners.get(&tuple).copied();
         if owner != Some(id) {
             violated("OneOwner", format!("{} of allocation {id} is held by {owner:?}", allocation.tuple(item)));
         }
@@ -211,7 +211,10 @@ fn bitmaps(state: &State, found: &mut Vec<Violation>) {
         for eip in layout.eips.iter() {
             for protocol in crate::machine::identity::Protocol::ALL {
                 for port in eip.range.first..=eip.range.last {
-                    let held = state.holds.contains_key(&(eip.address, protocol, port)) || !eip.range.contains(port);
+                    let tuple = (eip.address, protocol, port);
+                    let held = state.owners.contains_key(&tuple)
+                        || state.holds.contains_key(&tuple)
+                        || !eip.range.contains(port);
                     if eip.ports(protocol).is_free(port) == held {
                         let evidence =
                             format!("{gateway} {}:{port}/{protocol} held {held}, free {}", eip.address, !held);

@@ -231,7 +231,48 @@ fn within<'a, K: Ord, V>(run: &'a [(K, V)], range: &impl RangeBounds<K>) -> std:
 }
 
 /// An ordered set that takes little more memory than its members.
-pub type PackedSet<T> = Packed<T, ()>;
+#[derive(Clone, Debug)]
+pub struct PackedSet<T>(Packed<T, ()>);
+
+impl<T> Default for PackedSet<T> {
+    fn default() -> Self {
+        Self(Packed::default())
+    }
+}
+
+impl<T: Ord + Clone> PackedSet<T> {
+    /// Adds a member. Returns whether it is new.
+    pub fn insert(&mut self, member: T) -> bool {
+        self.0.insert(member, ()).is_none()
+    }
+
+    /// Takes a member out. Returns whether it was there.
+    pub fn remove(&mut self, member: &T) -> bool {
+        self.0.remove_entry(member).is_some()
+    }
+
+    /// Whether it is a member.
+    pub fn contains(&self, member: &T) -> bool {
+        self.0.get(member).is_some()
+    }
+
+    /// How many members there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no member.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The members in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
+        self.0.iter().map(|(member, ())| member)
+    }
+}
 
 #[cfg(test)]
 mod tests {

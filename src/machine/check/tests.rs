@@ -94,7 +94,7 @@ type Mutant = (&'static str, fn(&mut State));
 const MUTANTS: &[Mutant] = &[
     ("OneOwner", |state| {
         let other = second(state);
-        state.holds.get_mut(&(EIP, Protocol::Tcp, 512)).unwrap().owner = Some(other);
+        *state.owners.get_mut(&(EIP, Protocol::Tcp, 512)).unwrap() = other;
     }),
     ("OneTarget", |state| {
         let (id, ip) = (second(state), state.allocations.get(&first(state)).unwrap().ip);
@@ -165,7 +165,7 @@ const MUTANTS: &[Mutant] = &[
         assert!(table(state).awaited.insert((id, (9, 9).into())));
     }),
     ("Timed", |state| assert!(state.timers.insert((7, Timer::Grace("a".into()))))),
-    ("Timed", |state| state.holds.get_mut(&(EIP, Protocol::Tcp, 512)).unwrap().resting_ms = Some(7)),
+    ("Timed", |state| state.holds.or_default((EIP, Protocol::Tcp, 512)).resting_ms = Some(7)),
 ];
 
 #[test]

@@ -156,7 +156,7 @@ impl State {
             return None;
         }
         let wants = match served.map(|(_, pod)| &pod.demand) {
-            Some(Demand::On { wants, .. }) => wants.as_slice(),
+            Some(Demand::On { wants, .. }) => wants.as_ref(),
             Some(Demand::Off | Demand::Kept | Demand::Refused(_)) | None => {
                 wanted = allocation.items.iter().filter(|item| !item.leaving).map(|item| item.want).collect();
                 &wanted

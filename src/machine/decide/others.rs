@@ -108,7 +108,7 @@ impl State {
     fn may_be_adopted(&self, table: &TableId, shown: &seen::Shown, item: &Shown) -> bool {
         let Some(five) = tuple(shown, item) else { return false };
         let outside = (five.external_ip, five.protocol, five.external_port);
-        let free = self.holds.get(&outside).is_none_or(|hold| hold.owner.is_none());
+        let free = !self.owners.contains_key(&outside);
         let named = item.3.as_deref();
         let there = self.tables.get(table).and_then(|table| {
             let id = table.strays_external.get(&outside)?;

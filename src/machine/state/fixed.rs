@@ -184,7 +184,7 @@ impl State {
     pub(super) fn recover_releasing(&mut self, to: AllocationId, releasing: &[seen::Releasing]) {
         for group in releasing {
             let id = AllocationId::from(group.allocation);
-            let free = |(eip, protocol, port)| self.holds.get(&(eip, protocol, port)).is_none_or(|h| h.owner.is_none());
+            let free = |(eip, protocol, port)| !self.owners.contains_key(&(eip, protocol, port));
             let new = |generation: &(u64, u64)| !self.by_generation.contains_key(&Generation::from(*generation));
             let items = group.items.iter().map(|item| self.new_item(item, super::allocations::Origin::Claimed));
             let Some(items) = items.collect::<Option<Vec<_>>>() else { continue };

@@ -353,7 +353,7 @@ fn demand_kept(demand: &Demand) -> DemandKept {
         Demand::On { wants, fixed } => {
             DemandKept::On(wants.iter().map(|want| (want.internal, want.protocol.number())).collect(), *fixed)
         }
-        Demand::Refused(refusal) => DemandKept::Refused(refusal.reason.number(), refusal.detail.clone()),
+        Demand::Refused(refusal) => DemandKept::Refused(refusal.reason.number(), refusal.detail.as_ref().to_owned()),
     }
 }
 

@@ -221,10 +221,9 @@ pub struct Stray {
     pub(crate) held: Held,
 }
 
-/// Who keeps an external tuple from being free.
+/// What keeps an external tuple from being free, whoever owns it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hold {
-    pub(crate) owner: Option<AllocationId>,
     /// It rests until then.
     pub(crate) resting_ms: Option<u64>,
     /// Entries of others that occupy it.

@@ -259,8 +259,8 @@ impl State {
         allocation.items.reserve_exact(body.items.len());
         for kept in &body.items {
             let item = item(kept).ok_or("a number in it is unknown")?;
-            let hold = self.holds.or_default((allocation.eip, item.want.protocol, item.external));
-            if hold.owner.replace(id).is_some() {
+            let tuple = (allocation.eip, item.want.protocol, item.external);
+            if self.owners.insert(tuple, id).is_some() {
                 return Err("a port of it belongs to another allocation");
             }
             self.by_generation.insert(item.generation, id);

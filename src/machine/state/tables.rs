@@ -175,7 +175,7 @@ impl State {
             table.strays_internal.remove(&internal);
         }
         for external in stray.external() {
-            let owner = self.holds.get(&external).and_then(|hold| hold.owner);
+            let owner = self.owners.get(&external).copied();
             if stray.marked && owner.is_none() {
                 // It was a pod's until now: players may still knock.
                 self.disown(external, true);
