@@ -401,7 +401,7 @@ pub fn found(object: &PodDnat) -> ClaimFound {
         resource_version: metadata.resource_version.clone(),
         deleting: metadata.deletion_timestamp.is_some(),
         finalizer: has_finalizer(metadata),
-        allocation: annotation_of(object).map(|annotation| AllocationId(annotation.allocation)),
+        allocation: annotation_of(object).map(|annotation| AllocationId::from(annotation.allocation)),
     }
 }
 

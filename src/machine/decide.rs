@@ -189,7 +189,7 @@ impl State {
     }
 
     pub(super) fn next_allocation(&self) -> AllocationId {
-        AllocationId(Stamp { term: self.term, n: self.allocations_decided.saturating_add(1) })
+        Stamp { term: self.term, n: self.allocations_decided.saturating_add(1) }.into()
     }
 
     /// The n-th generation from now, from 0.

@@ -53,7 +53,7 @@ pub enum Demand {
         fixed: bool,
     },
     /// What is asked cannot be served.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
 }
 
 /// Why a pod cannot be served as it asks, with the field and the value.
@@ -273,7 +273,7 @@ impl Note {
         Self {
             phase,
             reason: 0,
-            allocation: AllocationId(crate::machine::identity::Stamp { term: 0, n: 0 }),
+            allocation: AllocationId::ZERO,
             content: 0,
         }
     }
@@ -307,7 +307,7 @@ pub struct Asked<'a> {
 pub fn read(asked: Asked<'_>) -> Demand {
     match try_read(asked) {
         Ok(demand) => demand,
-        Err((reason, detail)) => Demand::Refused(Refusal { reason, detail: bounded(&detail).into() }),
+        Err((reason, detail)) => Demand::Refused(Box::new(Refusal { reason, detail: bounded(&detail).into() })),
     }
 }
 

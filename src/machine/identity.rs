@@ -274,51 +274,98 @@ impl FromStr for Stamp {
     }
 }
 
-/// One allocation: a pod's EIP and ports, from the decision to the confirmed end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct AllocationId(pub Stamp);
+/// A stamp in eight bytes: there are some ten in the state for each mapped port.
+///
+/// A term or a counter above what has room becomes the highest that has. Nobody gives those out: a term so high is not
+/// begun ([`TERM_MAX`]), and a counter so high is not reached ([`COUNT_MAX`]). Only a mark or a claim that somebody made
+/// up can have them, and it names nothing then.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "Stamp", into = "Stamp")]
+struct PackedStamp(u64);
 
-impl From<(u64, u64)> for AllocationId {
-    fn from(stamp: (u64, u64)) -> Self {
-        Self(stamp.into())
+/// Bits of a counter within a term: at a thousand creations a second one term lasts 34 years.
+const COUNT_BITS: u32 = 40;
+
+/// The highest counter within a term.
+pub const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
+
+/// The highest term: with a change of leader every 15 s it is reached after eight years.
+pub const TERM_MAX: u64 = (1 << (u64::BITS - COUNT_BITS)) - 1;
+
+impl PackedStamp {
+    const ZERO: Self = Self(0);
+}
+
+impl From<Stamp> for PackedStamp {
+    fn from(Stamp { term, n }: Stamp) -> Self {
+        Self(term.min(TERM_MAX) << COUNT_BITS | n.min(COUNT_MAX))
     }
 }
 
-impl From<AllocationId> for (u64, u64) {
-    fn from(id: AllocationId) -> Self {
-        id.0.into()
+impl From<PackedStamp> for Stamp {
+    fn from(PackedStamp(packed): PackedStamp) -> Self {
+        Self { term: packed >> COUNT_BITS, n: packed & COUNT_MAX }
     }
 }
 
-impl fmt::Display for AllocationId {
+impl fmt::Debug for PackedStamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        Stamp::from(*self).fmt(f)
     }
 }
 
-/// One (re-)creation of one entry. A repeat after an unknown outcome keeps it; everything else takes a new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Generation(pub Stamp);
+macro_rules! stamped {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(PackedStamp);
 
-impl From<(u64, u64)> for Generation {
-    fn from(stamp: (u64, u64)) -> Self {
-        Self(stamp.into())
-    }
+        impl $name {
+            /// That of nothing.
+            pub const ZERO: Self = Self(PackedStamp::ZERO);
+
+            /// Its stamp.
+            #[must_use]
+            pub fn stamp(self) -> Stamp {
+                self.0.into()
+            }
+        }
+
+        impl From<Stamp> for $name {
+            fn from(stamp: Stamp) -> Self {
+                Self(stamp.into())
+            }
+        }
+
+        impl From<(u64, u64)> for $name {
+            fn from(stamp: (u64, u64)) -> Self {
+                Stamp::from(stamp).into()
+            }
+        }
+
+        impl From<$name> for (u64, u64) {
+            fn from(id: $name) -> Self {
+                id.stamp().into()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.stamp().fmt(f)
+            }
+        }
+    };
 }
 
-impl From<Generation> for (u64, u64) {
-    fn from(id: Generation) -> Self {
-        id.0.into()
-    }
-}
-
-impl fmt::Display for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+stamped!(
+    /// One allocation: a pod's EIP and ports, from the decision to the confirmed end.
+    AllocationId
+);
+stamped!(
+    /// One (re-)creation of one entry. A repeat after an unknown outcome keeps it; everything else takes a new one.
+    Generation
+);
 
 /// The ClientToken of one creation: UUIDv5 (RFC 9562 §5.5) of the cluster's kube-system UID and pod UID / allocation /
 /// item / generation. 36 ASCII characters; the cloud allows 64 (aliyun-api.md §1.1).
@@ -395,8 +442,8 @@ impl Mark {
         let mark = Self {
             cluster: parse_hash(parts.next()?)?,
             pod: parse_hash(parts.next()?)?,
-            allocation: AllocationId(parts.next()?.parse().ok()?),
-            generation: Generation(parts.next()?.parse().ok()?),
+            allocation: parts.next()?.parse::<Stamp>().ok()?.into(),
+            generation: parts.next()?.parse::<Stamp>().ok()?.into(),
         };
         parts.next().is_none().then_some(mark)
     }
@@ -444,7 +491,7 @@ mod tests {
     #[test]
     fn a_mark_survives_the_round_trip_and_fits_the_name() {
         let longest = Stamp { term: u64::MAX, n: u64::MAX };
-        let mark = Mark::new(UidHash::of("c"), &"p".into(), AllocationId(longest), Generation(longest));
+        let mark = Mark::new(UidHash::of("c"), &"p".into(), AllocationId::from(longest), Generation::from(longest));
         let name = mark.to_string();
         assert!(name.len() <= 128, "ForwardEntryName has at most 128 characters, the mark has {}", name.len());
         assert_eq!(Mark::parse(&name), Some(mark.clone()));
@@ -453,8 +500,20 @@ mod tests {
     }
 
     #[test]
+    fn a_stamp_in_eight_bytes_is_the_stamp_as_far_as_it_is_given_out() {
+        for stamp in [stamp(0, 0), stamp(1, 2), stamp(7, COUNT_MAX), stamp(TERM_MAX, 1), stamp(TERM_MAX, COUNT_MAX)] {
+            assert_eq!(AllocationId::from(stamp).stamp(), stamp);
+        }
+        let highest = AllocationId::from(stamp(TERM_MAX, COUNT_MAX));
+        assert_eq!(AllocationId::from(stamp(TERM_MAX + 1, COUNT_MAX + 1)), highest);
+        assert_eq!(AllocationId::from(stamp(u64::MAX, u64::MAX)), highest);
+        let order = [stamp(1, COUNT_MAX), stamp(2, 0), stamp(2, 1), stamp(TERM_MAX, 0)].map(Generation::from);
+        assert!(order.is_sorted() && order.map(|one| one.to_string()).contains(&"2.1".to_owned()));
+    }
+
+    #[test]
     fn what_somebody_typed_is_no_mark() {
-        let mark = Mark::new(UidHash::of("c"), &"p".into(), AllocationId(stamp(1, 2)), Generation(stamp(1, 3)));
+        let mark = Mark::new(UidHash::of("c"), &"p".into(), AllocationId::from(stamp(1, 2)), Generation::from(stamp(1, 3)));
         let name = mark.to_string();
         for other in [
             String::new(),
@@ -471,7 +530,7 @@ mod tests {
     #[test]
     fn a_token_differs_in_every_part() {
         let token = |pod: &str, n, port, protocol, g| {
-            client_token("c", &pod.into(), AllocationId(stamp(1, n)), (port, protocol), Generation(stamp(1, g)))
+            client_token("c", &pod.into(), AllocationId::from(stamp(1, n)), (port, protocol), Generation::from(stamp(1, g)))
         };
         let first = token("p", 1, 80, Protocol::Tcp, 1);
         assert_eq!(first.len(), 36);

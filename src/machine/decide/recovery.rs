@@ -168,7 +168,7 @@ impl State {
     pub(super) fn decide_remnant(&self, table: &TableId, stray: &Stray) -> Remnant {
         let Some(mark) = Mark::parse(&stray.name) else { return Remnant::Nobodys };
         if self.allocations.contains_key(&mark.allocation)
-            || mark.allocation.0.term > self.term.saturating_add(TERM_LEAD_MAX)
+            || mark.allocation.stamp().term > self.term.saturating_add(TERM_LEAD_MAX)
         {
             return Remnant::Nobodys;
         }

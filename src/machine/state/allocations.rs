@@ -2,7 +2,7 @@
 
 use crate::machine::demand::{ReleaseReason, Want};
 use crate::machine::event::{decided, seen};
-use crate::machine::identity::{AllocationId, Generation, PodKey, PodUid, TableId, protocol_of};
+use crate::machine::identity::{AllocationId, Generation, PodKey, PodUid, Stamp, TableId, protocol_of};
 use crate::machine::intent::Held;
 use crate::machine::seldom::{Seldom, Usual};
 use crate::machine::state::{
@@ -151,8 +151,9 @@ impl State {
     }
 
     fn count_decided(&mut self, id: AllocationId, items: &[decided::Item]) {
-        if id.0.term == self.term {
-            self.allocations_decided = self.allocations_decided.max(id.0.n);
+        let Stamp { term, n } = id.stamp();
+        if term == self.term {
+            self.allocations_decided = self.allocations_decided.max(n);
         }
         self.count_generations(items.iter().map(|item| item.generation));
     }

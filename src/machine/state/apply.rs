@@ -2,7 +2,7 @@
 
 use crate::machine::demand::ReleaseReason;
 use crate::machine::event::{Event, Record, decided, timer};
-use crate::machine::identity::{PodUid, TableId, protocol_of};
+use crate::machine::identity::{PodUid, TERM_MAX, TableId, protocol_of};
 use crate::machine::state::{Claim, Entry, Item, Phase, Published, RefusedClass, State, Subject, Timer};
 
 /// Why a history does not take what a snapshot holds.
@@ -42,6 +42,7 @@ impl State {
             Event::TermStarted(started) if started.term != record.term || record.term <= self.term => {
                 return Err("its term does not rise");
             }
+            Event::TermStarted(_) if record.term > TERM_MAX => return Err("its term is too high to be counted"),
             Event::TermStarted(_) => {}
             _ if record.term != self.term => return Err("its term is not the current one"),
             _ => {}

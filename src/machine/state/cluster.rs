@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::machine::demand::{self, Asked, Demand, Note, RefusalReason, ReleaseReason, WaitReason};
 use crate::machine::event::{codec, decided, outcome, seen};
-use crate::machine::identity::{AllocationId, PodKey, PodUid, Stamp, TableId};
+use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId};
 use crate::machine::intent::Held;
 use crate::machine::state::{Claim, Controller, Pod, Published, Standing, State, StrangeClaim, Subject, Timer};
 
@@ -373,7 +373,7 @@ fn new_pod(seen: &seen::PodSeen) -> Pod {
         owner: None,
         arrival: None,
         standing: Standing::Open,
-        noted: Note { allocation: AllocationId(Stamp::default()), ..Note::SILENT },
+        noted: Note { allocation: AllocationId::ZERO, ..Note::SILENT },
         noted_unsure: false,
         held: Held::default(),
     }

@@ -43,8 +43,8 @@ impl State {
         let (table, id) = (TableId::from(body.table.as_str()), EntryId::from(body.entry.as_str()));
         let mark = Mark::parse(&body.name).filter(|mark| self.settings.as_ref().is_some_and(|s| mark.is_of(s.cluster)));
         if let Some(mark) = &mark {
-            self.meet_stamp(mark.allocation.0, self.allocations_decided);
-            self.meet_stamp(mark.generation.0, self.generations_decided);
+            self.meet_stamp(mark.allocation.stamp(), self.allocations_decided);
+            self.meet_stamp(mark.generation.stamp(), self.generations_decided);
         }
         let item = match &mark {
             Some(mark) => self.item_of(mark, &table, body),

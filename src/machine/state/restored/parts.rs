@@ -32,7 +32,8 @@ pub(super) fn demand(kept: &DemandKept) -> Option<Demand> {
             Demand::On { wants: wants.collect::<Option<_>>()?, fixed: *fixed }
         }
         DemandKept::Refused(reason, detail) => {
-            Demand::Refused(Refusal { reason: RefusalReason::from_number(*reason)?, detail: detail.as_str().into() })
+            let reason = RefusalReason::from_number(*reason)?;
+            Demand::Refused(Box::new(Refusal { reason, detail: detail.as_str().into() }))
         }
     })
 }
