@@ -232,7 +232,7 @@ fn queues(state: &State, found: &mut Vec<Violation>) {
         for (arrival, uid) in &body.queue {
             let pod = state.pods.get(uid);
             let stands = pod.is_some_and(|pod| {
-                pod.arrival == Some(*arrival)
+                pod.arrival() == Some(*arrival)
                     && matches!(&pod.standing, Standing::Waiting { queue: Some(queue), .. } if queue == table)
             });
             if !stands || !queued.insert(uid) {
@@ -331,7 +331,7 @@ fn indexed(state: &State, found: &mut Vec<Violation>) {
 fn timed(state: &State, found: &mut Vec<Violation>) {
     let due_of = |timer: &Timer| match timer {
         Timer::Cooldown(eip, protocol, port) => state.holds.get(&(*eip, *protocol, *port))?.resting_ms,
-        Timer::Grace(uid) => state.pods.get(uid)?.grace_ends_ms,
+        Timer::Grace(uid) => state.pods.get(uid)?.grace_ends_ms(),
         Timer::Retry(id) => state.allocations.get(id)?.unusual.retry_ms,
         Timer::Probe(id) => state.tables.get(id)?.probe_ms,
         Timer::Retention(id) => state.allocations.get(id)?.unusual.retention_ms,

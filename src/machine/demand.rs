@@ -270,12 +270,7 @@ impl Note {
     /// A note that has a phase only.
     #[must_use]
     pub const fn of(phase: Phase) -> Self {
-        Self {
-            phase,
-            reason: 0,
-            allocation: AllocationId::ZERO,
-            content: 0,
-        }
+        Self { phase, reason: 0, allocation: AllocationId::ZERO, content: 0 }
     }
 
     /// The word and the sentence of the reason, or of the phase where it has none.

@@ -513,7 +513,8 @@ mod tests {
 
     #[test]
     fn what_somebody_typed_is_no_mark() {
-        let mark = Mark::new(UidHash::of("c"), &"p".into(), AllocationId::from(stamp(1, 2)), Generation::from(stamp(1, 3)));
+        let mark =
+            Mark::new(UidHash::of("c"), &"p".into(), AllocationId::from(stamp(1, 2)), Generation::from(stamp(1, 3)));
         let name = mark.to_string();
         for other in [
             String::new(),
@@ -530,7 +531,13 @@ mod tests {
     #[test]
     fn a_token_differs_in_every_part() {
         let token = |pod: &str, n, port, protocol, g| {
-            client_token("c", &pod.into(), AllocationId::from(stamp(1, n)), (port, protocol), Generation::from(stamp(1, g)))
+            client_token(
+                "c",
+                &pod.into(),
+                AllocationId::from(stamp(1, n)),
+                (port, protocol),
+                Generation::from(stamp(1, g)),
+            )
         };
         let first = token("p", 1, 80, Protocol::Tcp, 1);
         assert_eq!(first.len(), 36);

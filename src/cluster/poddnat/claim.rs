@@ -270,7 +270,7 @@ fn by_allocation(items: &[ReleasingItem]) -> Vec<Releasing> {
 }
 
 impl ClaimItem {
-    const fn of(port: &MappedPort) -> Self {
+    fn of(port: &MappedPort) -> Self {
         Self {
             external: port.external,
             internal: port.internal,

@@ -49,7 +49,7 @@ impl State {
         if !pool::could_fit(&gateway.eips, wants) {
             return Some(refusal(uid, RefusalReason::NeverFits, &format!("{} entries", wants.len())));
         }
-        match (self.admit(table, &gateway.eips, wants), is_first(table, pod.arrival?), moves) {
+        match (self.admit(table, &gateway.eips, wants), is_first(table, pod.arrival()?), moves) {
             (Ok(_), true, Some((from, why))) => Some(self.move_to_next(from, why)),
             (Ok(choice), true, None) => {
                 let target = Target { uid, key: &pod.key, ip, place, wants, fixed };

@@ -85,7 +85,7 @@ impl Allocation {
 
     /// The items that the pod asks for.
     pub fn items_staying(&self) -> impl Iterator<Item = &Item> {
-        self.items.iter().filter(|item| !item.leaving)
+        self.items.iter().filter(|item| !item.is_leaving())
     }
 
     /// The PodDNAT's status shows its entries as they are wanted.
@@ -222,6 +222,12 @@ impl Item {
     #[must_use]
     pub fn may_exist(&self) -> bool {
         self.entry != Entry::Gone
+    }
+
+    /// The pod asks for it no more.
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
     }
 
     /// PortBreak is set.

@@ -1,5 +1,6 @@
 //! Folding decisions about allocations. What was chosen is taken as it stands; only its legality is checked.
 
+use crate::machine::at::At;
 use crate::machine::demand::{ReleaseReason, Want};
 use crate::machine::event::{decided, seen};
 use crate::machine::identity::{AllocationId, Generation, PodKey, PodUid, Stamp, TableId, protocol_of};
@@ -107,7 +108,7 @@ impl State {
             items,
             phase: Phase::Live,
             claim,
-            claimed: claimed.then_some(self.seq),
+            claimed: claimed.then_some(At::new(self.seq)),
             claim_uid: strange.map(|strange| (strange.uid.clone(), self.seq)),
             claim_deleting: origin == Origin::Adopted && strange.is_some_and(|strange| strange.deleting),
             revision: self.seq,
@@ -170,8 +171,7 @@ impl State {
             external: item.external,
             generation: item.generation.into(),
             port_break: item.port_break,
-            leaving: false,
-            leaving_since: 0,
+            leaving: None,
             touched: claimed,
             entry: match origin {
                 Origin::Decided | Origin::Adopted => Entry::Planned,
@@ -326,8 +326,7 @@ impl State {
                 item.want.internal == *internal && protocol_of(*protocol) == Some(item.want.protocol)
             };
             if body.dropped.iter().any(named) {
-                item.leaving = true;
-                item.leaving_since = seq;
+                item.leaving = Some(At::new(seq));
                 let unknown = Entry::Unknown { since: seq, looked: false, missed_ms: None };
                 match item.entry {
                     Entry::Planned if !sent => gone.push((item.generation, Entry::Gone)),
@@ -391,7 +390,7 @@ impl State {
         let pending = matches!(entry, Entry::Present { available: false, .. });
         item.touched |= !matches!(entry, Entry::Planned | Entry::Gone | Entry::Refused { .. });
         item.entry = entry;
-        let (gone, now_listed, leaving) = (item.entry == Entry::Gone, listed(&item.entry), item.leaving);
+        let (gone, now_listed, leaving) = (item.entry == Entry::Gone, listed(&item.entry), item.is_leaving());
         let table = self.tables.or_default(table_id.clone());
         table.forget_awaited((id, generation));
         if pending {
@@ -412,7 +411,7 @@ impl State {
                 table.entries.remove(&entry);
             }
             if let Some(entry) = now_listed {
-                table.entries.insert(entry, Listed::Ours(id, generation));
+                table.entries.insert(entry, Listed::Ours(generation));
             }
         }
         if gone && leaving && matches!(phase, Phase::Live | Phase::Reserved { .. }) {

@@ -250,7 +250,7 @@ impl State {
 
     fn grace_ended(&mut self, uid: &PodUid) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
-        if let Some(due) = pod.grace_ends_ms {
+        if let Some(due) = pod.grace_ends_ms() {
             self.timers.remove(&(due, Timer::Grace(uid.clone())));
         }
         pod.ended = pod.ended.or(Some(ReleaseReason::GraceOver));

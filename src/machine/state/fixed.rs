@@ -319,7 +319,7 @@ impl State {
     /// The pod has that allocation, and waits no more.
     pub(super) fn stand_allocated(&mut self, uid: &PodUid, id: AllocationId) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
-        if let (Standing::Waiting { queue: Some(table), .. }, Some(arrival)) = (&pod.standing, pod.arrival)
+        if let (Standing::Waiting { queue: Some(table), .. }, Some(arrival)) = (&pod.standing, pod.arrival())
             && let Some(table) = self.tables.get_mut(table)
         {
             table.queue.remove(&arrival);

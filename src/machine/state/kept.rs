@@ -3,6 +3,7 @@
 //! Everything that cannot be derived is in the stream; what is derived from it — indices, bitmaps, timers, the digest — is
 //! not. The stream is made lazily, and each event fits a record, as what it says came in with records of that size.
 
+use crate::machine::at::At;
 use crate::machine::demand::{Demand, HaltReason, Note};
 use crate::machine::event::kept::{
     AllocationKept, ClaimKept, DemandKept, EipKept, EntryKept, FrameKept, IntentKept, ItemKept, ItemsKept, Kept,
@@ -123,7 +124,7 @@ impl State {
     }
 
     fn pod_kept(&self, uid: &PodUid, pod: &Pod) -> Event {
-        let due = pod.grace_ends_ms.map(|due| (due, Timer::Grace(uid.clone())));
+        let due = pod.grace_ends_ms().map(|due| (due, Timer::Grace(uid.clone())));
         Event::Kept(Kept::Pod(Box::new(PodKept {
             namespace: pod.key.namespace().to_owned(),
             name: pod.key.name().to_owned(),
@@ -134,11 +135,11 @@ impl State {
             demand: demand_kept(&pod.demand),
             barred: pod.barred.map(crate::machine::demand::RefusalReason::number),
             ended: pod.ended.map(crate::machine::demand::ReleaseReason::number),
-            grace_ends_ms: pod.grace_ends_ms,
+            grace_ends_ms: pod.grace_ends_ms(),
             grace_armed: due.is_some_and(|due| self.timers.contains(&due)),
             gate: pod.gate,
             owner: pod.owner.as_deref().map(owner_kept),
-            arrival: pod.arrival,
+            arrival: pod.arrival(),
             standing: standing_kept(&pod.standing),
             noted: note_kept(pod.noted),
             noted_unsure: pod.noted_unsure,
@@ -170,7 +171,7 @@ impl State {
                 Claim::Written(content) => (1, content),
                 Claim::Refused => (2, 0),
             },
-            claimed: a.claimed,
+            claimed: a.claimed.map(At::number),
             claim_uid: a.claim_uid.as_ref().map(|(uid, since)| (uid.as_ref().to_owned(), *since)),
             claim_deleting: a.claim_deleting,
             revision: a.revision,
@@ -386,20 +387,22 @@ fn item_kept((id, allocation): (AllocationId, &Allocation), item: &Item, table: 
         external: item.external,
         generation: item.generation.into(),
         port_break: item.port_break,
-        leaving: item.leaving.then_some(item.leaving_since),
+        leaving: item.leaving.map(At::number),
         touched: item.touched,
         awaited: table.is_some_and(|table| table.awaited.contains(&of_it)),
         awaited_whole: table.is_some_and(|table| table.awaited_whole.contains(&of_it)),
         adopted: adopted.map(|(_, entry)| entry.as_str().to_owned()),
         entry: match &item.entry {
             Entry::Planned => EntryKept::Planned,
-            Entry::Unknown { since, looked, missed_ms } => EntryKept::Unknown(*since, *looked, *missed_ms),
+            Entry::Unknown { since, looked, missed_ms } => {
+                EntryKept::Unknown(*since, *looked, missed_ms.map(At::number))
+            }
             Entry::Refused { since, class, looked } => EntryKept::Refused(*since, *class as u8, *looked),
             Entry::Present { id, since, available, verified, missed_ms } => {
-                EntryKept::Present(id.as_str().to_owned(), *since, *available, *verified, *missed_ms)
+                EntryKept::Present(id.as_str().to_owned(), *since, *available, *verified, missed_ms.map(At::number))
             }
             Entry::Deleting { id, since, since_ms, acknowledged, missed_ms } => {
-                EntryKept::Deleting(id.as_str().to_owned(), *since, *since_ms, *acknowledged, *missed_ms)
+                EntryKept::Deleting(id.as_str().to_owned(), *since, *since_ms, *acknowledged, missed_ms.map(At::number))
             }
             Entry::Gone => EntryKept::Gone,
         },

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use crate::machine::at::At;
 use crate::machine::demand::{ReleaseReason, Want};
 use crate::machine::identity::{AllocationId, EntryId, GatewayId, Generation, PodKey, PodUid, TableId, Tuple};
 use crate::machine::intent::Held;
@@ -24,7 +25,7 @@ pub struct Allocation {
     pub(crate) phase: Phase,
     pub(crate) claim: Claim,
     /// The last content that was in a claim, whatever became of the claim: creations of it may have been sent.
-    pub(crate) claimed: Option<u64>,
+    pub(crate) claimed: Option<At>,
     /// UID of the PodDNAT, and the event that told it.
     pub(crate) claim_uid: Option<(Box<str>, u64)>,
     /// Somebody asked the API server to delete the claim.
@@ -147,10 +148,8 @@ pub struct Item {
     pub(crate) external: u16,
     pub(crate) generation: Generation,
     pub(crate) port_break: bool,
-    /// The pod asks for it no more.
-    pub(crate) leaving: bool,
-    /// The event since which its removal is decided, for a leaving item.
-    pub(crate) leaving_since: u64,
+    /// The event since which the pod asks for it no more, and its removal is decided.
+    pub(crate) leaving: Option<At>,
     /// A creation may have reached the cloud: the port rests after the end.
     pub(crate) touched: bool,
     pub(crate) entry: Entry,
@@ -168,7 +167,7 @@ pub enum Entry {
         /// A listing begun afterwards did not show it: it may be sent again.
         looked: bool,
         /// Machine time of the first listing that missed it.
-        missed_ms: Option<u64>,
+        missed_ms: Option<At>,
     },
     /// The cloud refused the creation for good.
     Refused {
@@ -190,7 +189,7 @@ pub enum Entry {
         /// A listing begun after the decision to remove it showed it.
         verified: bool,
         /// Machine time of the first listing that missed it.
-        missed_ms: Option<u64>,
+        missed_ms: Option<At>,
     },
     /// It was asked to go.
     Deleting {
@@ -203,7 +202,7 @@ pub enum Entry {
         /// The cloud acknowledged.
         acknowledged: bool,
         /// Machine time of the first listing that missed it.
-        missed_ms: Option<u64>,
+        missed_ms: Option<At>,
     },
     /// It is not there: never created, or confirmed absent.
     Gone,
@@ -264,7 +263,7 @@ impl Allocation {
     pub fn all_available(&self) -> bool {
         self.items
             .iter()
-            .filter(|item| !item.leaving)
+            .filter(|item| !item.is_leaving())
             .all(|item| matches!(item.entry, Entry::Present { available: true, .. }))
     }
 
@@ -285,7 +284,7 @@ impl Allocation {
 
     /// Its mapping was in a claim once, whatever became of that: creations may have been sent.
     pub(crate) fn may_have_sent(&self) -> bool {
-        self.claimed.is_some_and(|content| content >= self.revision)
+        self.claimed.is_some_and(|content| content.number() >= self.revision)
     }
 
     /// Its name and its claim are another allocation's: it only goes.
@@ -304,11 +303,10 @@ impl Allocation {
     }
 
     /// The event since which this item is to go; `None` while it is to stay.
-    pub(crate) const fn removal(&self, item: &Item) -> Option<u64> {
+    pub(crate) fn removal(&self, item: &Item) -> Option<u64> {
         match self.phase {
             Phase::Rebinding { since } | Phase::Reserved { since } | Phase::Releasing { since, .. } => Some(since),
-            Phase::Live if item.leaving => Some(item.leaving_since),
-            Phase::Live => None,
+            Phase::Live => item.leaving.map(At::number),
         }
     }
 }

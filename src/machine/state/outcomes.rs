@@ -1,5 +1,6 @@
 //! Folding how effects ended. An outcome that speaks of something that is over is no fault: it came late.
 
+use crate::machine::at::At;
 use crate::machine::event::outcome;
 use crate::machine::event::seen::{LACKS_SPEC, LACKS_STATUS};
 use crate::machine::identity::{AllocationId, EntryId, Generation, TableId};
@@ -18,7 +19,7 @@ impl State {
         if let Some(allocation) = self.allocations.get_mut(&id) {
             allocation.claim = Claim::Written(body.revision);
             allocation.lacks &= !LACKS_SPEC;
-            allocation.claimed = Some(body.revision);
+            allocation.claimed = Some(At::new(body.revision));
             allocation.claim_uid = Some((body.uid.as_str().into(), self.seq));
             if std::mem::take(&mut allocation.edited) {
                 self.healed(id);
@@ -151,8 +152,9 @@ impl State {
                 stray.deleted_ms = self.machine_ms;
                 self.refresh_stray(table, entry);
             }
-            Some(Listed::Ours(id, generation)) => {
-                let (id, generation, since_ms) = (*id, *generation, self.machine_ms);
+            Some(Listed::Ours(generation)) => {
+                let (generation, since_ms) = (*generation, self.machine_ms);
+                let Some(id) = self.by_generation.get(&generation).copied() else { return };
                 let deleting =
                     Entry::Deleting { id: entry.clone(), since: self.seq, since_ms, acknowledged, missed_ms: None };
                 self.put_entry(id, generation, deleting);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use crate::machine::at::At;
 use crate::machine::demand::{Demand, Note, RefusalReason, ReleaseReason, WaitReason, Want};
 use crate::machine::identity::{
     AllocationId, EniId, EntryId, GatewayId, Generation, PodKey, PodUid, Protocol, TableId, UidHash, VSwitchId, ZoneId,
@@ -64,12 +65,12 @@ pub struct Pod {
     /// Its removal has begun.
     pub(crate) ended: Option<ReleaseReason>,
     /// Machine time at which its grace period ends; it gets no new allocation meanwhile.
-    pub(crate) grace_ends_ms: Option<u64>,
+    pub(crate) grace_ends_ms: Option<At>,
     pub(crate) gate: bool,
     /// None of a bare pod.
     pub(crate) owner: Option<Arc<Controller>>,
     /// Order of arrival: the event with which it first asked.
-    pub(crate) arrival: Option<u64>,
+    pub(crate) arrival: Option<At>,
     pub(crate) standing: Standing,
     /// The note that it carries.
     pub(crate) noted: Note,
@@ -194,8 +195,8 @@ pub struct Table {
 /// An entry of a table as last listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listed {
-    /// It is the entry of that item.
-    Ours(AllocationId, Generation),
+    /// It is the entry of the item of that generation.
+    Ours(Generation),
     /// It stands for no live item.
     Stray(Box<Stray>),
 }

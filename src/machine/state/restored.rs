@@ -7,6 +7,7 @@
 mod parts;
 
 use self::parts::{allocation, demand, intent, item, note, place, standing, work};
+use crate::machine::at::At;
 use crate::machine::demand::{HaltReason, RefusalReason, ReleaseReason};
 use crate::machine::event::kept::{
     AllocationKept, ClaimKept, EipKept, FrameKept, IntentKept, ItemsKept, Kept, PodKept, RestsKept, StrayKept,
@@ -204,10 +205,10 @@ impl State {
             demand: demand(&body.demand).ok_or(number)?,
             barred,
             ended,
-            grace_ends_ms: body.grace_ends_ms,
+            grace_ends_ms: body.grace_ends_ms.map(At::new),
             gate: body.gate,
             owner: body.owner.as_ref().map(|owner| self.controllers.share(Controller::of(owner))),
-            arrival: body.arrival,
+            arrival: body.arrival.map(At::new),
             standing: standing(&body.standing).ok_or(number)?,
             noted: note(body.noted).ok_or(number)?,
             noted_unsure: body.noted_unsure,
@@ -217,7 +218,7 @@ impl State {
         if let Some(ip) = pod.ip {
             self.pods_by_ip.or_default(ip).insert(uid.clone());
         }
-        if let (Standing::Waiting { queue: Some(table), .. }, Some(arrival)) = (&pod.standing, pod.arrival) {
+        if let (Standing::Waiting { queue: Some(table), .. }, Some(arrival)) = (&pod.standing, pod.arrival()) {
             let table = self.tables.get_mut(table).ok_or("the table of its queue is not there")?;
             table.queue.insert(arrival, uid.clone());
         }
@@ -273,7 +274,7 @@ impl State {
                 self.adopted.insert((allocation.table.clone(), entry), of_it);
             }
             if let Entry::Present { id: entry, .. } | Entry::Deleting { id: entry, .. } = &item.entry {
-                table.entries.insert(entry.clone(), Listed::Ours(id, item.generation));
+                table.entries.insert(entry.clone(), Listed::Ours(item.generation));
             }
             allocation.items.push(item);
         }

@@ -231,7 +231,7 @@ pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool,
     let complete = live && allocation.all_available();
     let content = Published::Content(allocation.revision);
     // What a new leader has not looked for yet may be there: players are not sent away for not knowing.
-    let unseen = |item: &&Item| !item.leaving && matches!(item.entry, Entry::Unknown { looked: false, .. });
+    let unseen = |item: &&Item| !item.is_leaving() && matches!(item.entry, Entry::Unknown { looked: false, .. });
     let in_doubt = live && allocation.items.iter().any(|item| unseen(&item));
     match (complete, allocation.published) {
         (true, published) if claimed && (published != content || allocation.lacks & LACKS_STATUS != 0) => {
@@ -278,7 +278,7 @@ fn may_go(allocation: &Allocation, item: &Item, quiet: bool) -> bool {
     match allocation.phase {
         Phase::Live => {
             let content = Published::Content(allocation.revision);
-            item.leaving && (allocation.published == Published::Nothing || allocation.published == content)
+            item.is_leaving() && (allocation.published == Published::Nothing || allocation.published == content)
         }
         Phase::Rebinding { .. } | Phase::Reserved { .. } | Phase::Releasing { .. } => quiet,
     }

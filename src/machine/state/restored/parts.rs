@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::machine::at::At;
 use crate::machine::demand::{
     Demand, Note, Phase as NotePhase, Refusal, RefusalReason, ReleaseReason, WaitReason, Want,
 };
@@ -82,7 +83,7 @@ pub(super) fn allocation(
             (2, _) => Claim::Refused,
             _ => return None,
         },
-        claimed: body.claimed,
+        claimed: body.claimed.map(At::new),
         claim_uid: body.claim_uid.as_ref().map(|(uid, since)| (uid.as_str().into(), *since)),
         claim_deleting: body.claim_deleting,
         revision: body.revision,
@@ -129,13 +130,12 @@ pub(super) fn item(kept: &ItemKept) -> Option<Item> {
         external: kept.external,
         generation: kept.generation.into(),
         port_break: kept.port_break,
-        leaving: kept.leaving.is_some(),
-        leaving_since: kept.leaving.unwrap_or(0),
+        leaving: kept.leaving.map(At::new),
         touched: kept.touched,
         entry: match &kept.entry {
             EntryKept::Planned => Entry::Planned,
             EntryKept::Unknown(since, looked, missed_ms) => {
-                Entry::Unknown { since: *since, looked: *looked, missed_ms: *missed_ms }
+                Entry::Unknown { since: *since, looked: *looked, missed_ms: missed_ms.map(At::new) }
             }
             EntryKept::Refused(since, class, looked) => {
                 Entry::Refused { since: *since, class: RefusedClass::from_number(*class)?, looked: *looked }
@@ -145,14 +145,14 @@ pub(super) fn item(kept: &ItemKept) -> Option<Item> {
                 since: *since,
                 available: *available,
                 verified: *verified,
-                missed_ms: *missed_ms,
+                missed_ms: missed_ms.map(At::new),
             },
             EntryKept::Deleting(id, since, since_ms, acknowledged, missed_ms) => Entry::Deleting {
                 id: id.as_str().into(),
                 since: *since,
                 since_ms: *since_ms,
                 acknowledged: *acknowledged,
-                missed_ms: *missed_ms,
+                missed_ms: missed_ms.map(At::new),
             },
             EntryKept::Gone => Entry::Gone,
         },
