@@ -100,7 +100,9 @@ impl PlanArgs {
     /// The plan, and how it is to be printed.
     pub(crate) async fn make(self) -> Result<(Plan, show::Format)> {
         let plan = match (self.sandbox, self.config) {
-            (Some(folder), config) => live::plan(live::PlanOptions { folder, config, cloud: self.cloud }).await?,
+            (Some(folder), config) => {
+                Box::pin(live::plan(live::PlanOptions { folder, config, cloud: self.cloud })).await?
+            }
             (None, Some(config)) => run::plan(&config, self.kubeconfig.as_deref()).await?,
             (None, None) => bail!("NATGW-CONFIG: there is no plan without a configuration; give --config"),
         };

@@ -604,8 +604,8 @@ fn a_call_is_one_span_with_all_that_is_known_of_it_and_is_counted_once() {
     let mark = natgw::machine::identity::Mark::new(
         natgw::machine::identity::UidHash::of("cluster"),
         &"pod".into(),
-        natgw::machine::identity::AllocationId(stamp),
-        natgw::machine::identity::Generation(stamp),
+        natgw::machine::identity::AllocationId::from(stamp),
+        natgw::machine::identity::Generation::from(stamp),
     );
     let request = CreateEntry { name: mark.to_string(), ..creation() };
     let settings = Settings {

@@ -44,7 +44,7 @@ struct Room {
 }
 
 /// Crates without I/O that every pure room may use.
-const PURE: &[&str] = &["blake3", "serde", "serde_json", "thiserror", "uuid"];
+const PURE: &[&str] = &["arcstr", "blake3", "serde", "serde_json", "thiserror", "uuid"];
 
 const ROOMS: &[Room] = &[
     // The one place where bytes on disk are made of events.

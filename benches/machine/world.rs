@@ -174,7 +174,7 @@ impl World {
         match intent {
             Intent::Locate { ip, .. } => self.locate(*ip),
             Intent::WriteClaim { allocation, revision } => {
-                let uid = format!("9d0c0c1e-77aa-4f0e-9d53-{:012x}", allocation.0.n);
+                let uid = format!("9d0c0c1e-77aa-4f0e-9d53-{:012x}", allocation.stamp().n);
                 let (allocation, revision) = ((*allocation).into(), *revision);
                 self.record(Event::ClaimWritten(outcome::ClaimWritten { allocation, revision, uid }));
             }

@@ -218,8 +218,8 @@ impl KubeCluster {
     pub(super) fn written(&self, key: &PodKey, object: PodDnat) {
         let metadata = &object.metadata;
         let meta = Meta {
-            namespace: &key.namespace,
-            name: &key.name,
+            namespace: key.namespace(),
+            name: key.name(),
             uid: &metadata.uid,
             version: &metadata.resource_version,
         };
@@ -258,17 +258,17 @@ impl KubeCluster {
 
 /// The path of a PodDNAT.
 pub(super) fn claim_path(key: &PodKey) -> String {
-    format!("{}/{}", claims_path(key), key.name)
+    format!("{}/{}", claims_path(key), key.name())
 }
 
 /// The path of the PodDNATs of a Namespace.
 pub(super) fn claims_path(key: &PodKey) -> String {
-    format!("{CLAIMS}/namespaces/{}/poddnats", key.namespace)
+    format!("{CLAIMS}/namespaces/{}/poddnats", key.namespace())
 }
 
 /// The path of a pod.
 pub(super) fn pod_path(key: &PodKey) -> String {
-    format!("/api/v1/namespaces/{}/pods/{}", key.namespace, key.name)
+    format!("/api/v1/namespaces/{}/pods/{}", key.namespace(), key.name())
 }
 
 /// An object that does not exist is an answer.

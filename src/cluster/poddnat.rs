@@ -251,7 +251,7 @@ pub struct Entry {
 pub fn encode(mapping: &Mapping, owner: Option<OwnerReference>) -> PodDnat {
     let mut object = PodDnat { api_version: API_VERSION.to_owned(), kind: KIND.to_owned(), ..PodDnat::default() };
     (object.metadata.namespace, object.metadata.name) =
-        (mapping.key.namespace.to_string(), mapping.key.name.to_string());
+        (mapping.key.namespace().to_string(), mapping.key.name().to_string());
     rewrite(&mut object, mapping, owner);
     object
 }
@@ -275,7 +275,7 @@ pub fn owned_by_pod(mapping: &Mapping) -> OwnerReference {
         api_version: "v1".to_owned(),
         block_owner_deletion: true,
         kind: POD.to_owned(),
-        name: mapping.key.name.to_string(),
+        name: mapping.key.name().to_string(),
         uid: mapping.pod.to_string(),
     }
 }
@@ -386,7 +386,7 @@ pub fn found(object: &PodDnat) -> ClaimFound {
         resource_version: metadata.resource_version.clone(),
         deleting: metadata.deletion_timestamp.is_some(),
         finalizer: has_finalizer(metadata),
-        allocation: annotation_of(object).map(|annotation| AllocationId(annotation.allocation)),
+        allocation: annotation_of(object).map(|annotation| AllocationId::from(annotation.allocation)),
     }
 }
 

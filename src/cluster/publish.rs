@@ -170,7 +170,7 @@ impl KubeCluster {
     /// Records an Event. Equal ones have one name and are counted.
     async fn tell(&self, mark: &PodMark) -> Result<(), Failure> {
         let event = event(mark, &self.now());
-        let path = format!("/api/v1/namespaces/{}/events", mark.key.namespace);
+        let path = format!("/api/v1/namespaces/{}/events", mark.key.namespace());
         match self.api.write::<IgnoredAny>(Method::POST, &path, Content::Json, &event).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.class == ClusterErrorClass::AlreadyExists => {
@@ -231,12 +231,12 @@ fn event(mark: &PodMark, now: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": { "namespace": &*mark.key.namespace, "name": event_name(mark) },
+        "metadata": { "namespace": mark.key.namespace(), "name": event_name(mark) },
         "involvedObject": {
             "apiVersion": "v1",
             "kind": "Pod",
-            "namespace": &*mark.key.namespace,
-            "name": &*mark.key.name,
+            "namespace": mark.key.namespace(),
+            "name": mark.key.name(),
             "uid": mark.pod.as_str(),
         },
         "type": if mark.warning { "Warning" } else { "Normal" },
@@ -256,7 +256,7 @@ fn event_name(mark: &PodMark) -> String {
         hash.update(part.as_bytes()).update(&[0]);
     }
     let hash = hash.finalize().to_hex();
-    let name: String = mark.key.name.chars().take(EVENT_POD_CHARS_MAX).collect();
+    let name: String = mark.key.name().chars().take(EVENT_POD_CHARS_MAX).collect();
     format!("{name}.{}", hash.get(..16).unwrap_or_default())
 }
 

@@ -165,7 +165,7 @@ impl ClusterWatch {
             }
             Told::Listed(version) => {
                 let gone = self.view.borrow_mut().claims.end_list(&version);
-                let gone = gone.into_iter().map(|(key, uid)| claim_gone(&key.namespace, &key.name, &uid));
+                let gone = gone.into_iter().map(|(key, uid)| claim_gone(key.namespace(), key.name(), &uid));
                 self.changes.extend(gone);
             }
             Told::Changed(claim) => {

@@ -43,7 +43,7 @@ pub fn cluster(
     let there: BTreeSet<&str> = claims.iter().map(|claim| claim.uid.as_str()).collect();
     for (key, uid) in state.claims_known(began.seq) {
         if !there.contains(uid) {
-            let (namespace, name) = (key.namespace.as_ref().to_owned(), key.name.as_ref().to_owned());
+            let (namespace, name) = (key.namespace().to_owned(), key.name().to_owned());
             let uid = uid.to_owned();
             events.push(Event::ClaimGone(seen::ClaimGone { namespace, name, uid }));
         }
@@ -224,11 +224,9 @@ fn owner_of(state: &State, table: &TableId, entry: &ListedEntry) -> Option<Alloc
 
 fn same(state: &State, table: &TableId, known: &Listed, entry: &ListedEntry) -> bool {
     match known {
-        Listed::Ours(allocation, generation) => {
-            // Who renames an entry takes it over: without our mark it is no longer ours.
-            let marked = owner_of(state, table, entry) == Some(*allocation);
-            marked && state.shows(*allocation, *generation, entry.tuple(), status(entry.status))
-        }
+        // Who renames an entry takes it over: without our mark it is no longer ours.
+        Listed::Ours(generation) => owner_of(state, table, entry)
+            .is_some_and(|owner| state.shows(owner, *generation, entry.tuple(), status(entry.status))),
         Listed::Stray(stray) => {
             let seen = observation(&TableId::from(""), entry);
             stray.says_the_same(&seen)

@@ -176,7 +176,7 @@ fn allocation(state: &State, id: AllocationId) -> Vec<Violation> {
     let mut violated = |invariant, evidence| found.push(Violation { invariant, evidence });
     for item in &allocation.items {
         let tuple = (allocation.eip, item.want.protocol, item.external);
-        let owner = state.holds.get(&tuple).and_then(|hold| hold.owner);
+        let owner = state.owners.get(&tuple).copied();
         if owner != Some(id) {
             violated("OneOwner", format!("{} of allocation {id} is held by {owner:?}", allocation.tuple(item)));
         }
@@ -211,7 +211,10 @@ fn bitmaps(state: &State, found: &mut Vec<Violation>) {
         for eip in layout.eips.iter() {
             for protocol in crate::machine::identity::Protocol::ALL {
                 for port in eip.range.first..=eip.range.last {
-                    let held = state.holds.contains_key(&(eip.address, protocol, port)) || !eip.range.contains(port);
+                    let tuple = (eip.address, protocol, port);
+                    let held = state.owners.contains_key(&tuple)
+                        || state.holds.contains_key(&tuple)
+                        || !eip.range.contains(port);
                     if eip.ports(protocol).is_free(port) == held {
                         let evidence =
                             format!("{gateway} {}:{port}/{protocol} held {held}, free {}", eip.address, !held);
@@ -229,7 +232,7 @@ fn queues(state: &State, found: &mut Vec<Violation>) {
         for (arrival, uid) in &body.queue {
             let pod = state.pods.get(uid);
             let stands = pod.is_some_and(|pod| {
-                pod.arrival == Some(*arrival)
+                pod.arrival() == Some(*arrival)
                     && matches!(&pod.standing, Standing::Waiting { queue: Some(queue), .. } if queue == table)
             });
             if !stands || !queued.insert(uid) {
@@ -328,12 +331,12 @@ fn indexed(state: &State, found: &mut Vec<Violation>) {
 fn timed(state: &State, found: &mut Vec<Violation>) {
     let due_of = |timer: &Timer| match timer {
         Timer::Cooldown(eip, protocol, port) => state.holds.get(&(*eip, *protocol, *port))?.resting_ms,
-        Timer::Grace(uid) => state.pods.get(uid)?.grace_ends_ms,
-        Timer::Retry(id) => state.allocations.get(id)?.retry_ms,
+        Timer::Grace(uid) => state.pods.get(uid)?.grace_ends_ms(),
+        Timer::Retry(id) => state.allocations.get(id)?.unusual.retry_ms,
         Timer::Probe(id) => state.tables.get(id)?.probe_ms,
-        Timer::Retention(id) => state.allocations.get(id)?.retention_ms,
+        Timer::Retention(id) => state.allocations.get(id)?.unusual.retention_ms,
         Timer::Rest(id) => state.tables.get(id)?.rests_ms,
-        Timer::Contest(id) => state.allocations.get(id)?.contest_ms,
+        Timer::Contest(id) => state.allocations.get(id)?.unusual.contest_ms,
     };
     let wrong = state.timers.iter().filter(|(due, timer)| due_of(timer) != Some(*due));
     found.extend(wrong.map(|(due, timer)| Violation { invariant: "Timed", evidence: format!("{timer:?} at {due}") }));
@@ -363,7 +366,7 @@ fn pending(state: &State, found: &mut Vec<Violation>) {
 fn adopted(state: &State, found: &mut Vec<Violation>) {
     let mut told = BTreeMap::new();
     for (id, allocation) in state.allocations.iter() {
-        for (generation, entry) in &allocation.adopted {
+        for (generation, entry) in &allocation.unusual.adopted {
             told.insert((allocation.table.clone(), entry.clone()), (*id, *generation));
             if allocation.item(*generation).is_none() {
                 let evidence = format!("allocation {id} adopted {entry} for {generation}, which is no item's");

@@ -69,8 +69,8 @@ impl State {
         let strange = self.claims.get(key).filter(|strange| !strange.ghost)?;
         let ghost = || {
             Event::GhostDecided(decided::GhostDecided {
-                namespace: key.namespace.as_ref().to_owned(),
-                name: key.name.as_ref().to_owned(),
+                namespace: key.namespace().to_owned(),
+                name: key.name().to_owned(),
                 uid: strange.uid.as_ref().to_owned(),
             })
         };
@@ -189,7 +189,7 @@ impl State {
     }
 
     pub(super) fn next_allocation(&self) -> AllocationId {
-        AllocationId(Stamp { term: self.term, n: self.allocations_decided.saturating_add(1) })
+        Stamp { term: self.term, n: self.allocations_decided.saturating_add(1) }.into()
     }
 
     /// The n-th generation from now, from 0.

@@ -48,12 +48,12 @@ pub enum Demand {
     /// These ports are asked for, in this order.
     On {
         /// At least one, at most [`ENTRIES_MAX`], none twice.
-        wants: Vec<Want>,
+        wants: Box<[Want]>,
         /// EIP and ports survive re-creation under the same name.
         fixed: bool,
     },
     /// What is asked cannot be served.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
 }
 
 /// Why a pod cannot be served as it asks, with the field and the value.
@@ -62,7 +62,7 @@ pub struct Refusal {
     /// The reason.
     pub reason: RefusalReason,
     /// `field "value"`, bounded; empty where the reason says all.
-    pub detail: String,
+    pub detail: Box<str>,
 }
 
 macro_rules! reasons {
@@ -270,12 +270,7 @@ impl Note {
     /// A note that has a phase only.
     #[must_use]
     pub const fn of(phase: Phase) -> Self {
-        Self {
-            phase,
-            reason: 0,
-            allocation: AllocationId(crate::machine::identity::Stamp { term: 0, n: 0 }),
-            content: 0,
-        }
+        Self { phase, reason: 0, allocation: AllocationId::ZERO, content: 0 }
     }
 
     /// The word and the sentence of the reason, or of the phase where it has none.
@@ -307,7 +302,7 @@ pub struct Asked<'a> {
 pub fn read(asked: Asked<'_>) -> Demand {
     match try_read(asked) {
         Ok(demand) => demand,
-        Err((reason, detail)) => Demand::Refused(Refusal { reason, detail: bounded(&detail) }),
+        Err((reason, detail)) => Demand::Refused(Box::new(Refusal { reason, detail: bounded(&detail).into() })),
     }
 }
 
@@ -346,7 +341,7 @@ fn try_read(asked: Asked<'_>) -> Result<Demand, Rejected> {
         let detail = format!("{EXPOSE_PORT}: {} entries, at most {ENTRIES_MAX}", wants.len());
         return Err((RefusalReason::TooManyPorts, detail));
     }
-    Ok(Demand::On { wants, fixed })
+    Ok(Demand::On { wants: wants.into(), fixed })
 }
 
 fn lookup<'a>(annotations: &'a [(String, String)], name: &str) -> Result<Option<&'a str>, Rejected> {

@@ -7,19 +7,19 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
-use std::sync::Arc;
 
+use arcstr::ArcStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// A text that is shared by all who name the same thing: a copy counts, it does not allocate.
+/// A text that is shared by all who name the same thing: a copy counts, it does not allocate. It is as long as a pointer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Text(Arc<str>);
+struct Text(ArcStr);
 
 impl Ord for Text {
     /// By their letters; a text is mostly compared with itself, which needs none of them.
     fn cmp(&self, other: &Self) -> Ordering {
-        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+        if ArcStr::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
     }
 }
 
@@ -106,26 +106,62 @@ name!(
     PodUid
 );
 
-/// Namespace and name of a pod, and so of its PodDNAT.
+/// Namespace and name of a pod, and so of its PodDNAT. In order of namespace, then of name.
+///
+/// Both stand in one text with [`KEY_SEPARATOR`] between them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct PodKey {
-    /// The namespace.
-    pub namespace: Box<str>,
-    /// The name.
-    pub name: Box<str>,
+#[serde(from = "KeyParts", into = "KeyParts")]
+pub struct PodKey(Text);
+
+/// Stands in no name of Kubernetes, and before all that can stand in one: two keys are in the order of their texts.
+const KEY_SEPARATOR: char = '\0';
+
+/// A key as it is written out.
+#[derive(Serialize, Deserialize)]
+struct KeyParts {
+    namespace: Box<str>,
+    name: Box<str>,
 }
 
 impl PodKey {
     /// Builds a key from its two parts.
     #[must_use]
-    pub fn new(namespace: impl Into<Box<str>>, name: impl Into<Box<str>>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+    pub fn new(namespace: impl AsRef<str>, name: impl AsRef<str>) -> Self {
+        Self(Text(arcstr::format!("{}{KEY_SEPARATOR}{}", namespace.as_ref(), name.as_ref())))
+    }
+
+    /// The namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.parts().0
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.0.0.split_once(KEY_SEPARATOR).unwrap_or((&self.0.0, ""))
+    }
+}
+
+impl From<KeyParts> for PodKey {
+    fn from(KeyParts { namespace, name }: KeyParts) -> Self {
+        Self::new(namespace, name)
+    }
+}
+
+impl From<PodKey> for KeyParts {
+    fn from(key: PodKey) -> Self {
+        Self { namespace: key.namespace().into(), name: key.name().into() }
     }
 }
 
 impl fmt::Display for PodKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        write!(f, "{}/{}", self.namespace(), self.name())
     }
 }
 
@@ -238,51 +274,98 @@ impl FromStr for Stamp {
     }
 }
 
-/// One allocation: a pod's EIP and ports, from the decision to the confirmed end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct AllocationId(pub Stamp);
+/// A stamp in eight bytes: there are some ten in the state for each mapped port.
+///
+/// A term or a counter above what has room becomes the highest that has. Nobody gives those out: a term so high is not
+/// begun ([`TERM_MAX`]), and a counter so high is not reached ([`COUNT_MAX`]). Only a mark or a claim that somebody made
+/// up can have them, and it names nothing then.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "Stamp", into = "Stamp")]
+struct PackedStamp(u64);
 
-impl From<(u64, u64)> for AllocationId {
-    fn from(stamp: (u64, u64)) -> Self {
-        Self(stamp.into())
+/// Bits of a counter within a term: at a thousand creations a second one term lasts 34 years.
+const COUNT_BITS: u32 = 40;
+
+/// The highest counter within a term.
+pub const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
+
+/// The highest term: with a change of leader every 15 s it is reached after eight years.
+pub const TERM_MAX: u64 = (1 << (u64::BITS - COUNT_BITS)) - 1;
+
+impl PackedStamp {
+    const ZERO: Self = Self(0);
+}
+
+impl From<Stamp> for PackedStamp {
+    fn from(Stamp { term, n }: Stamp) -> Self {
+        Self(term.min(TERM_MAX) << COUNT_BITS | n.min(COUNT_MAX))
     }
 }
 
-impl From<AllocationId> for (u64, u64) {
-    fn from(id: AllocationId) -> Self {
-        id.0.into()
+impl From<PackedStamp> for Stamp {
+    fn from(PackedStamp(packed): PackedStamp) -> Self {
+        Self { term: packed >> COUNT_BITS, n: packed & COUNT_MAX }
     }
 }
 
-impl fmt::Display for AllocationId {
+impl fmt::Debug for PackedStamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        Stamp::from(*self).fmt(f)
     }
 }
 
-/// One (re-)creation of one entry. A repeat after an unknown outcome keeps it; everything else takes a new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Generation(pub Stamp);
+macro_rules! stamped {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(PackedStamp);
 
-impl From<(u64, u64)> for Generation {
-    fn from(stamp: (u64, u64)) -> Self {
-        Self(stamp.into())
-    }
+        impl $name {
+            /// That of nothing.
+            pub const ZERO: Self = Self(PackedStamp::ZERO);
+
+            /// Its stamp.
+            #[must_use]
+            pub fn stamp(self) -> Stamp {
+                self.0.into()
+            }
+        }
+
+        impl From<Stamp> for $name {
+            fn from(stamp: Stamp) -> Self {
+                Self(stamp.into())
+            }
+        }
+
+        impl From<(u64, u64)> for $name {
+            fn from(stamp: (u64, u64)) -> Self {
+                Stamp::from(stamp).into()
+            }
+        }
+
+        impl From<$name> for (u64, u64) {
+            fn from(id: $name) -> Self {
+                id.stamp().into()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.stamp().fmt(f)
+            }
+        }
+    };
 }
 
-impl From<Generation> for (u64, u64) {
-    fn from(id: Generation) -> Self {
-        id.0.into()
-    }
-}
-
-impl fmt::Display for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+stamped!(
+    /// One allocation: a pod's EIP and ports, from the decision to the confirmed end.
+    AllocationId
+);
+stamped!(
+    /// One (re-)creation of one entry. A repeat after an unknown outcome keeps it; everything else takes a new one.
+    Generation
+);
 
 /// The ClientToken of one creation: UUIDv5 (RFC 9562 §5.5) of the cluster's kube-system UID and pod UID / allocation /
 /// item / generation. 36 ASCII characters; the cloud allows 64 (aliyun-api.md §1.1).
@@ -359,8 +442,8 @@ impl Mark {
         let mark = Self {
             cluster: parse_hash(parts.next()?)?,
             pod: parse_hash(parts.next()?)?,
-            allocation: AllocationId(parts.next()?.parse().ok()?),
-            generation: Generation(parts.next()?.parse().ok()?),
+            allocation: parts.next()?.parse::<Stamp>().ok()?.into(),
+            generation: parts.next()?.parse::<Stamp>().ok()?.into(),
         };
         parts.next().is_none().then_some(mark)
     }
@@ -408,7 +491,7 @@ mod tests {
     #[test]
     fn a_mark_survives_the_round_trip_and_fits_the_name() {
         let longest = Stamp { term: u64::MAX, n: u64::MAX };
-        let mark = Mark::new(UidHash::of("c"), &"p".into(), AllocationId(longest), Generation(longest));
+        let mark = Mark::new(UidHash::of("c"), &"p".into(), AllocationId::from(longest), Generation::from(longest));
         let name = mark.to_string();
         assert!(name.len() <= 128, "ForwardEntryName has at most 128 characters, the mark has {}", name.len());
         assert_eq!(Mark::parse(&name), Some(mark.clone()));
@@ -417,8 +500,21 @@ mod tests {
     }
 
     #[test]
+    fn a_stamp_in_eight_bytes_is_the_stamp_as_far_as_it_is_given_out() {
+        for stamp in [stamp(0, 0), stamp(1, 2), stamp(7, COUNT_MAX), stamp(TERM_MAX, 1), stamp(TERM_MAX, COUNT_MAX)] {
+            assert_eq!(AllocationId::from(stamp).stamp(), stamp);
+        }
+        let highest = AllocationId::from(stamp(TERM_MAX, COUNT_MAX));
+        assert_eq!(AllocationId::from(stamp(TERM_MAX + 1, COUNT_MAX + 1)), highest);
+        assert_eq!(AllocationId::from(stamp(u64::MAX, u64::MAX)), highest);
+        let order = [stamp(1, COUNT_MAX), stamp(2, 0), stamp(2, 1), stamp(TERM_MAX, 0)].map(Generation::from);
+        assert!(order.is_sorted() && order.map(|one| one.to_string()).contains(&"2.1".to_owned()));
+    }
+
+    #[test]
     fn what_somebody_typed_is_no_mark() {
-        let mark = Mark::new(UidHash::of("c"), &"p".into(), AllocationId(stamp(1, 2)), Generation(stamp(1, 3)));
+        let mark =
+            Mark::new(UidHash::of("c"), &"p".into(), AllocationId::from(stamp(1, 2)), Generation::from(stamp(1, 3)));
         let name = mark.to_string();
         for other in [
             String::new(),
@@ -435,7 +531,13 @@ mod tests {
     #[test]
     fn a_token_differs_in_every_part() {
         let token = |pod: &str, n, port, protocol, g| {
-            client_token("c", &pod.into(), AllocationId(stamp(1, n)), (port, protocol), Generation(stamp(1, g)))
+            client_token(
+                "c",
+                &pod.into(),
+                AllocationId::from(stamp(1, n)),
+                (port, protocol),
+                Generation::from(stamp(1, g)),
+            )
         };
         let first = token("p", 1, 80, Protocol::Tcp, 1);
         assert_eq!(first.len(), 36);

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 
 use crate::machine::demand::Note;
 use crate::machine::identity::{AllocationId, EntryId, Generation, PodKey, PodUid, TableId};
+use crate::machine::seldom::Seldom;
 
 /// One thing to bring about, or to find out.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,6 +89,9 @@ pub enum Intent {
     },
 }
 
+/// The intents of one subject: mostly none.
+pub type Held = Seldom<Vec<Intent>>;
+
 /// The intents there are, each with the sequence number of the event that put it there.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Agenda {
@@ -152,7 +156,7 @@ impl Agenda {
     }
 
     /// Replaces the intents of one subject. What stays keeps the event on which it rests.
-    pub(crate) fn replace(&mut self, held: &mut Vec<Intent>, wanted: Vec<Intent>, seq: u64) {
+    pub(crate) fn replace(&mut self, held: &mut Held, wanted: Vec<Intent>, seq: u64) {
         for intent in held.iter().filter(|intent| !wanted.contains(intent)) {
             self.intents.remove(intent);
             self.changes.push(Change::Went(intent.clone()));
@@ -161,6 +165,6 @@ impl Agenda {
             self.intents.insert(intent.clone(), seq);
             self.changes.push(Change::Came(intent.clone()));
         }
-        *held = wanted;
+        *held = Held::new(wanted);
     }
 }

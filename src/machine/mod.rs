@@ -24,6 +24,9 @@ pub mod decide;
 
 pub mod check;
 
+pub mod at;
 pub mod few;
+pub mod packed;
 pub mod probe;
+pub mod seldom;
 pub mod shared;

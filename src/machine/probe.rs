@@ -5,22 +5,23 @@
 
 use std::borrow::Borrow;
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
 
-/// A `BTreeMap` that counts each look-up and each entry that an iteration yields.
+use crate::machine::packed::Packed;
+
+/// An ordered map that counts each look-up and each entry that an iteration yields.
 ///
-/// With `Box<V>` as `S` the tree holds pointers: its nodes, of which nearly half are room to grow, stay small.
+/// With `Box<V>` as `S` the map holds pointers: what is moved when an entry comes or goes stays small.
 #[derive(Clone)]
 pub struct Map<K, V, S = V> {
-    inner: BTreeMap<K, S>,
+    inner: Packed<K, S>,
     touched: Cell<u64>,
     values: PhantomData<V>,
 }
 
-/// How a value is held in the tree.
+/// How a value is held in the map.
 pub trait Held<V> {
     /// Holds it.
     fn hold(value: V) -> Self;
@@ -77,11 +78,11 @@ impl<K: fmt::Debug, V, S: fmt::Debug> fmt::Debug for Map<K, V, S> {
 
 impl<K, V, S> Default for Map<K, V, S> {
     fn default() -> Self {
-        Self { inner: BTreeMap::new(), touched: Cell::new(0), values: PhantomData }
+        Self { inner: Packed::default(), touched: Cell::new(0), values: PhantomData }
     }
 }
 
-impl<K: Ord, V, S: Held<V>> Map<K, V, S> {
+impl<K: Ord + Clone, V, S: Held<V>> Map<K, V, S> {
     /// Look-ups and entries iterated so far.
     #[must_use]
     pub fn touched(&self) -> u64 {
@@ -138,7 +139,7 @@ impl<K: Ord, V, S: Held<V>> Map<K, V, S> {
         K: Borrow<Q>,
     {
         self.count();
-        self.inner.remove(key).map(S::release)
+        self.inner.remove_entry(key).map(|(_, held)| held.release())
     }
 
     /// Takes a value out, with its key as it is kept.
@@ -165,7 +166,7 @@ impl<K: Ord, V, S: Held<V>> Map<K, V, S> {
         V: Default,
     {
         self.count();
-        self.inner.entry(key).or_insert_with(|| S::hold(V::default())).value_mut()
+        self.inner.or_insert_with(key, || S::hold(V::default())).value_mut()
     }
 
     /// The first entry in order of key.

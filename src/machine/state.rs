@@ -35,12 +35,13 @@ use crate::machine::identity::{
     AllocationId, EntryId, GatewayId, Generation, PodKey, PodUid, Protocol, Stamp, TableId, VSwitchId,
 };
 use crate::machine::intent::Agenda;
+use crate::machine::packed::PackedSet;
 use crate::machine::probe::Map;
 use crate::machine::shared::Shared;
 
 pub use apply::IllegalEvent;
 pub use digest::{Digest, VERSION as DIGEST_VERSION};
-pub use mapping::{Allocation, Claim, Entry, Item, Phase, Published, RefusedClass};
+pub use mapping::{Allocation, Claim, Entry, Item, Phase, Published, RefusedClass, Unusual};
 pub use parts::{
     Address, Controller, Gateway, Hold, Listed, Place, Pod, PoolEntry, PortBreak, Settings, Standing, StrangeClaim,
     Stray, Subject, Suspect, Table, Timer,
@@ -99,9 +100,12 @@ pub struct State {
     pub(crate) reserved: BTreeSet<AllocationId>,
     /// Allocations that cannot stay where they are.
     pub(crate) homeless: BTreeSet<AllocationId>,
-    pub(crate) by_vswitch: Map<VSwitchId, BTreeSet<AllocationId>>,
+    pub(crate) by_vswitch: Map<VSwitchId, PackedSet<AllocationId>>,
     /// EIPs that were seen unusable.
     pub(crate) suspects: Map<Ipv4Addr, Suspect>,
+    /// Which allocation has which external tuple.
+    pub(crate) owners: Map<(Ipv4Addr, Protocol, u16), AllocationId>,
+    /// External tuples that are not free for another reason than an owner.
     pub(crate) holds: Map<(Ipv4Addr, Protocol, u16), Hold>,
     pub(crate) claims: Map<PodKey, StrangeClaim>,
     /// Those of them that name an allocation.
@@ -212,6 +216,7 @@ impl State {
             self.by_name.touched(),
             self.by_ip.touched(),
             self.by_generation.touched(),
+            self.owners.touched(),
             self.holds.touched(),
             self.claims.touched(),
             self.strange_of.touched(),

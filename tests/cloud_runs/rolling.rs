@@ -77,7 +77,7 @@ fn mapped(stage: &Stage) -> usize {
         .filter(|claim| claim.published)
         .map(|claim| (claim.namespace, claim.name))
         .collect();
-    let name = |pod: &PodKey| (pod.namespace.to_string(), pod.name.to_string());
+    let name = |pod: &PodKey| (pod.namespace().to_string(), pod.name().to_string());
     model.pods().filter(|pod| pod.active() && published.contains(&name(&pod.key))).count()
 }
 

@@ -190,13 +190,13 @@ fn mapping(name: &str, pod: &PodUid, n: u64) -> Mapping {
         internal,
         external,
         protocol,
-        generation: Generation(Stamp { term: 3, n }),
+        generation: Generation::from(Stamp { term: 3, n }),
         port_break: false,
     };
     Mapping {
         key: key(name),
         pod: pod.clone(),
-        allocation: AllocationId(Stamp { term: 3, n }),
+        allocation: AllocationId::from(Stamp { term: 3, n }),
         fixed: false,
         owner: None,
         absent_since_wall_ms: None,

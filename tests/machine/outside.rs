@@ -186,8 +186,8 @@ impl Outside {
         };
         let owner = known.owner().cloned();
         seen::ClaimSeen {
-            namespace: known.key().namespace.as_ref().into(),
-            name: known.key().name.as_ref().into(),
+            namespace: known.key().namespace().into(),
+            name: known.key().name().into(),
             uid: known.claim_uid().unwrap_or_default().into(),
             finalizer: true,
             claim: Some(Box::new(claim)),
@@ -284,7 +284,7 @@ impl Outside {
                 self.record(Event::ClaimReleased(outcome::ClaimReleased { allocation: (*allocation).into() }));
             }
             Intent::DropClaim { key, uid } => {
-                let (namespace, name) = (key.namespace.as_ref().into(), key.name.as_ref().into());
+                let (namespace, name) = (key.namespace().into(), key.name().into());
                 self.record(Event::ClaimGone(seen::ClaimGone { namespace, name, uid: uid.as_ref().into() }));
             }
             Intent::MarkPod { pod, note } => {
@@ -353,7 +353,7 @@ pub fn intent_words(intent: &Intent) -> String {
         Intent::Publish { allocation, .. } => format!("Publish {allocation}"),
         Intent::Withdraw { allocation } => format!("Withdraw {allocation}"),
         Intent::ReleaseClaim { allocation } => format!("ReleaseClaim {allocation}"),
-        Intent::DropClaim { key, .. } => format!("DropClaim {}", key.name),
+        Intent::DropClaim { key, .. } => format!("DropClaim {}", key.name()),
         Intent::MarkPod { pod, note } => format!("MarkPod {pod} {}", note.words().0),
     }
 }

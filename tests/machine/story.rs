@@ -368,7 +368,7 @@ impl Stage {
     /// `deleted NAME`: somebody deletes the PodDNAT; its finalizer holds it.
     fn claim_deleted(&mut self, name: &str) {
         let uid = self.claim_uid(name);
-        let claim = self.outside.state.allocations().find(|(_, known)| *known.key().name == *name);
+        let claim = self.outside.state.allocations().find(|(_, known)| *known.key().name() == *name);
         let claim = claim.map(|(id, _)| Box::new(seen::Claim { allocation: (*id).into(), ..seen::Claim::default() }));
         self.outside.record(Event::ClaimSeen(seen::ClaimSeen {
             namespace: "default".into(),
@@ -443,7 +443,7 @@ impl Stage {
     }
 
     fn claim_uid(&self, name: &str) -> String {
-        let known = self.outside.state.allocations().filter(|(_, known)| *known.key().name == *name);
+        let known = self.outside.state.allocations().filter(|(_, known)| *known.key().name() == *name);
         known.filter_map(|(_, known)| known.claim_uid()).next().expect("a PodDNAT of that name").to_owned()
     }
 

@@ -62,7 +62,7 @@ fn claims(world: &World, state: &State) -> Vec<(&'static str, String)> {
     let seen = world.model.borrow().list_claims();
     let odd = state.allocations().filter(|(id, allocation)| {
         let key = allocation.key();
-        let named = seen.iter().find(|seen| *seen.namespace == *key.namespace && *seen.name == *key.name);
+        let named = seen.iter().find(|seen| *seen.namespace == *key.namespace() && *seen.name == *key.name());
         let claim = named.and_then(|seen| seen.claim.as_ref());
         let ports = |claim: &Claim| claim.items.iter().map(|item| item.external).collect::<BTreeSet<_>>();
         let wanted = allocation.items_staying().map(natgw::machine::state::Item::external).collect();
@@ -115,9 +115,9 @@ fn pods(world: &World) -> Vec<(&'static str, String)> {
             }
             continue;
         };
-        let object = model
-            .poddnats()
-            .find(|object| object.metadata.name == *pod.key.name && object.metadata.namespace == *pod.key.namespace);
+        let object = model.poddnats().find(|object| {
+            object.metadata.name == *pod.key.name() && object.metadata.namespace == *pod.key.namespace()
+        });
         match known.standing() {
             Standing::Allocated(id) if state.waits_for_room(*id) || is_mapped_by_others(world, pod.ip) => {}
             Standing::Allocated(_) if object.is_none_or(|object| object.status.entries.is_empty()) => {

@@ -57,10 +57,10 @@ impl Mapped {
         let model = world.model.borrow();
         let ended = world.wished.iter().any(|(_, wish)| *wish == Wish::DeleteNamespace).then_some("lobby");
         let runs = |pod: &&Pod| pod.phase == Phase::Running && pod.deleting.is_none() && !pod.containers_terminated;
-        for pod in model.pods().filter(runs).filter(|pod| ended != Some(&*pod.key.namespace)) {
+        for pod in model.pods().filter(runs).filter(|pod| ended != Some(pod.key.namespace())) {
             let Some(asked) = asked(pod) else { continue };
             let found = model.poddnats().find(|object| {
-                *object.metadata.name == *pod.key.name && *object.metadata.namespace == *pod.key.namespace
+                *object.metadata.name == *pod.key.name() && *object.metadata.namespace == *pod.key.namespace()
             });
             let mut ports: Vec<String> = found
                 .iter()
@@ -68,7 +68,7 @@ impl Mapped {
                 .map(|entry| format!("{}/{}", entry.internal_port, entry.ip_protocol))
                 .collect();
             ports.sort();
-            if pod.key.name.starts_with("game-") {
+            if pod.key.name().starts_with("game-") {
                 *mapped.others.entry((asked, ports.len())).or_default() += 1;
             } else {
                 mapped.named.insert(pod.key.to_string(), (asked, ports));
@@ -184,7 +184,7 @@ fn faulty(seed: u64, setting: Setting) -> World {
 /// The bare and stateful pods, and how each stands.
 fn pods(world: &World) -> Vec<String> {
     let model = world.model.borrow();
-    let named = model.pods().filter(|pod| !pod.key.name.starts_with("game-"));
+    let named = model.pods().filter(|pod| !pod.key.name().starts_with("game-"));
     let standing = |pod: &Pod| {
         world.state().and_then(|state| state.pod(&pod.uid.as_str().into())).map(|pod| format!("{:?}", pod.standing()))
     };

@@ -176,7 +176,7 @@ impl World {
 }
 
 fn is_named(object: &PodDnat, key: &PodKey) -> bool {
-    *object.metadata.namespace == *key.namespace && *object.metadata.name == *key.name
+    *object.metadata.namespace == *key.namespace() && *object.metadata.name == *key.name()
 }
 
 fn gateway_id(ip: Ipv4Addr) -> String {
@@ -196,14 +196,14 @@ fn object(
     entry: Option<&EntryId>,
 ) -> PodDnat {
     let mut object = PodDnat { api_version: API_VERSION.to_owned(), kind: KIND.to_owned(), ..PodDnat::default() };
-    (object.metadata.namespace, object.metadata.name) = (key.namespace.to_string(), key.name.to_string());
+    (object.metadata.namespace, object.metadata.name) = (key.namespace().to_string(), key.name().to_string());
     object.metadata.finalizers = vec![FINALIZER.to_owned()];
     object.metadata.owner_references = pod
         .map(|uid| OwnerReference {
             api_version: "v1".to_owned(),
             block_owner_deletion: true,
             kind: "Pod".to_owned(),
-            name: key.name.to_string(),
+            name: key.name().to_string(),
             uid: uid.to_owned(),
         })
         .into_iter()

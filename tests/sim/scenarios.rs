@@ -43,7 +43,7 @@ fn all_mapped(world: &World, gateway: &str) -> bool {
     pods.peek().is_some()
         && pods.all(|pod| {
             let shown = |object: &natgw::cluster::poddnat::PodDnat| {
-                object.metadata.name == *pod.key.name && !object.status.entries.is_empty()
+                object.metadata.name == *pod.key.name() && !object.status.entries.is_empty()
             };
             pod.ip.is_some() && model.poddnats().any(shown)
         })

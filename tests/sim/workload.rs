@@ -145,7 +145,7 @@ impl Wishes {
             }
             Wish::DeleteNamespace => {
                 for (at, pod) in self.pods.iter_mut().enumerate() {
-                    if &*key(at).namespace == SECOND {
+                    if key(at).namespace() == SECOND {
                         *pod = None;
                     }
                 }
@@ -229,7 +229,7 @@ fn bare(at: usize, (ports, gate, fixed): (usize, bool, bool)) -> Manifest {
     let key = key(at);
     let document = serde_json::json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": { "name": &*key.name, "namespace": &*key.namespace, "annotations": annotations(PORTS[ports], fixed) },
+        "metadata": { "name": key.name(), "namespace": key.namespace(), "annotations": annotations(PORTS[ports], fixed) },
         "spec": spec(gate),
     });
     Manifest { source: "sim".to_owned(), document }

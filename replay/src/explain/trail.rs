@@ -127,7 +127,7 @@ impl Trail {
     }
 
     fn is_named(&self, namespace: &str, name: &str) -> bool {
-        *self.key.namespace == *namespace && *self.key.name == *name
+        *self.key.namespace() == *namespace && *self.key.name() == *name
     }
 
     fn add_uid(&mut self, uid: &str) {

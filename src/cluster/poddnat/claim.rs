@@ -117,10 +117,10 @@ impl ClaimAnnotation {
     /// The claim of a mapping.
     #[must_use]
     pub fn of(mapping: &Mapping) -> Self {
-        let generations = mapping.items.iter().map(|item| item.generation.0.term);
+        let generations = mapping.items.iter().map(|item| item.generation.stamp().term);
         Self {
-            allocation: mapping.allocation.0,
-            term: generations.fold(mapping.allocation.0.term, u64::max),
+            allocation: mapping.allocation.stamp(),
+            term: generations.fold(mapping.allocation.stamp().term, u64::max),
             pod_uid: mapping.pod.to_string(),
             fixed: mapping.fixed,
             absent_since: mapping.absent_since_wall_ms.map(timestamp),
@@ -234,7 +234,7 @@ fn entries(items: &[ClaimItem]) -> Vec<String> {
 impl ReleasingItem {
     fn all_of(leaving: &Leaving) -> impl Iterator<Item = Self> {
         leaving.items.iter().map(|item| Self {
-            allocation: leaving.allocation.0,
+            allocation: leaving.allocation.stamp(),
             pod_uid: leaving.pod.to_string(),
             gateway: leaving.gateway.to_string(),
             table: leaving.table.to_string(),
@@ -275,12 +275,12 @@ fn by_allocation(items: &[ReleasingItem]) -> Vec<Releasing> {
 }
 
 impl ClaimItem {
-    const fn of(port: &MappedPort) -> Self {
+    fn of(port: &MappedPort) -> Self {
         Self {
             external: port.external,
             internal: port.internal,
             protocol: port.protocol,
-            generation: port.generation.0,
+            generation: port.generation.stamp(),
             port_break: port.port_break,
             entry: None,
         }

@@ -329,7 +329,7 @@ fn the_largest_claim_fits_a_record() {
     // A claim that only somebody else can have written: it does not count, and does not stop anybody.
     let huge = Generation::from((u64::MAX, u64::MAX));
     mapping.items.iter_mut().for_each(|item| item.generation = huge);
-    let items = mapping.items[..24].to_vec();
+    let items = mapping.items[..37].to_vec();
     let (allocation, pod) = ((1, 1).into(), longest("p").as_str().into());
     let (gateway, table) = (longest("g").as_str().into(), longest("t").as_str().into());
     let (eip, ip) = ([203, 0, 113, 9].into(), [172, 16, 0, 3].into());

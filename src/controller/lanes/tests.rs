@@ -7,7 +7,7 @@ fn bind(n: u64) -> Intent {
 
 fn bind_of(table: &str, n: u64) -> Intent {
     let stamp = Stamp { term: 1, n };
-    Intent::Bind { table: table.into(), allocation: AllocationId(stamp), generation: Generation(stamp) }
+    Intent::Bind { table: table.into(), allocation: AllocationId::from(stamp), generation: Generation::from(stamp) }
 }
 
 fn unbind(entry: &str) -> Intent {

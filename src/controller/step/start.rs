@@ -376,5 +376,11 @@ fn deletion_token(cluster: &str, table: &TableId, entry: &str) -> String {
     let nobody = PodUid::from(table.as_str());
     let stamp = crate::machine::identity::Stamp::default();
     let name = PodUid::from(format!("{nobody}/{entry}").as_str());
-    client_token(cluster, &name, AllocationId(stamp), (0, crate::machine::identity::Protocol::Tcp), Generation(stamp))
+    client_token(
+        cluster,
+        &name,
+        AllocationId::from(stamp),
+        (0, crate::machine::identity::Protocol::Tcp),
+        Generation::from(stamp),
+    )
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::machine::event::{Record, control, decided, seen};
 use crate::machine::identity::{GatewayId, PodKey, Protocol, TableId};
-use crate::machine::intent::Intent;
+use crate::machine::intent::{Held, Intent};
 
 const EIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
@@ -94,7 +94,7 @@ type Mutant = (&'static str, fn(&mut State));
 const MUTANTS: &[Mutant] = &[
     ("OneOwner", |state| {
         let other = second(state);
-        state.holds.get_mut(&(EIP, Protocol::Tcp, 512)).unwrap().owner = Some(other);
+        *state.owners.get_mut(&(EIP, Protocol::Tcp, 512)).unwrap() = other;
     }),
     ("OneTarget", |state| {
         let (id, ip) = (second(state), state.allocations.get(&first(state)).unwrap().ip);
@@ -124,7 +124,7 @@ const MUTANTS: &[Mutant] = &[
     ("Ordered", |state| table(state).queue.clear()),
     ("Agenda", |state| {
         let (allocation, seq) = (first(state), state.seq());
-        state.agenda.replace(&mut Vec::new(), vec![Intent::Withdraw { allocation }], seq);
+        state.agenda.replace(&mut Held::default(), vec![Intent::Withdraw { allocation }], seq);
     }),
     ("Agenda", |state| state.agenda.clear()),
     ("Digest", |state| {
@@ -140,7 +140,7 @@ const MUTANTS: &[Mutant] = &[
         let id = first(state);
         let allocation = state.allocations.get_mut(&id).unwrap();
         let generation = allocation.items[0].generation;
-        allocation.adopted.push((generation, "fwd-1".into()));
+        allocation.unusual.change(|unusual| unusual.adopted.push((generation, "fwd-1".into())));
     }),
     ("Others", |state| assert!(state.originals.insert(PodKey::new("default", "nobody")))),
     ("Pending", |state| {
@@ -165,7 +165,7 @@ const MUTANTS: &[Mutant] = &[
         assert!(table(state).awaited.insert((id, (9, 9).into())));
     }),
     ("Timed", |state| assert!(state.timers.insert((7, Timer::Grace("a".into()))))),
-    ("Timed", |state| state.holds.get_mut(&(EIP, Protocol::Tcp, 512)).unwrap().resting_ms = Some(7)),
+    ("Timed", |state| state.holds.or_default((EIP, Protocol::Tcp, 512)).resting_ms = Some(7)),
 ];
 
 #[test]

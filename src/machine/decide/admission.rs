@@ -49,7 +49,7 @@ impl State {
         if !pool::could_fit(&gateway.eips, wants) {
             return Some(refusal(uid, RefusalReason::NeverFits, &format!("{} entries", wants.len())));
         }
-        match (self.admit(table, &gateway.eips, wants), is_first(table, pod.arrival?), moves) {
+        match (self.admit(table, &gateway.eips, wants), is_first(table, pod.arrival()?), moves) {
             (Ok(_), true, Some((from, why))) => Some(self.move_to_next(from, why)),
             (Ok(choice), true, None) => {
                 let target = Target { uid, key: &pod.key, ip, place, wants, fixed };
@@ -182,8 +182,8 @@ impl State {
         passed_over.extend(choice.passed_over().take(PASSED_OVER_MAX).map(|(eip, why)| (eip, why as u8)));
         decided::Allocated {
             pod: uid.as_str().to_owned(),
-            namespace: key.namespace.as_ref().to_owned(),
-            name: key.name.as_ref().to_owned(),
+            namespace: key.namespace().to_owned(),
+            name: key.name().to_owned(),
             allocation: self.next_allocation().into(),
             gateway: gateway.as_str().to_owned(),
             table: table.as_str().to_owned(),

@@ -22,7 +22,7 @@ impl State {
             return release(id, reason);
         }
         // A leader without history goes on counting where the claim says that its predecessor began.
-        let absent_since_wall_ms = allocation.absent_since_wall_ms.unwrap_or(self.wall_ms);
+        let absent_since_wall_ms = allocation.unusual.absent_since_wall_ms.unwrap_or(self.wall_ms);
         Event::Reserved(decided::Reserved { allocation: id.into(), absent_since_wall_ms })
     }
 
@@ -78,7 +78,7 @@ impl State {
             return Some(wait(uid, WaitReason::TableFull, queue, kept.len()));
         }
         // On a short disk nobody new is served: whoever comes back to its ports overtakes nobody.
-        if !self.short && !is_first(table, pod.arrival?) {
+        if !self.short && !is_first(table, pod.arrival()?) {
             return Some(wait(uid, self.head_waits_for(table), queue, kept.len()));
         }
         let renewed = kept
@@ -129,7 +129,7 @@ impl State {
     /// Whether there is room elsewhere for an allocation that moves, and nobody came earlier.
     fn can_move(&self, allocation: &Allocation) -> bool {
         let Some(next) = self.next_of(allocation) else { return false };
-        let arrival = self.pods.get(&allocation.pod).and_then(|pod| pod.arrival).unwrap_or(u64::MAX);
+        let arrival = self.pods.get(&allocation.pod).and_then(Pod::arrival).unwrap_or(u64::MAX);
         self.tables.get(&next.table.as_str().into()).is_some_and(|table| is_first(table, arrival))
     }
 
@@ -156,9 +156,9 @@ impl State {
             return None;
         }
         let wants = match served.map(|(_, pod)| &pod.demand) {
-            Some(Demand::On { wants, .. }) => wants.as_slice(),
+            Some(Demand::On { wants, .. }) => wants.as_ref(),
             Some(Demand::Off | Demand::Kept | Demand::Refused(_)) | None => {
-                wanted = allocation.items.iter().filter(|item| !item.leaving).map(|item| item.want).collect();
+                wanted = allocation.items.iter().filter(|item| !item.is_leaving()).map(|item| item.want).collect();
                 &wanted
             }
         };

@@ -16,8 +16,8 @@ impl State {
         match (self.halted, halt) {
             (None, Some((reason, key))) => Some(Event::Halted(decided::Halted {
                 reason: reason.number(),
-                namespace: key.namespace.as_ref().to_owned(),
-                name: key.name.as_ref().to_owned(),
+                namespace: key.namespace().to_owned(),
+                name: key.name().to_owned(),
             })),
             (Some(before), None) => Some(Event::Resumed(decided::Resumed { reason: before.number() })),
             // The reason may have changed meanwhile; what stops decisions has not.
@@ -108,7 +108,7 @@ impl State {
     fn may_be_adopted(&self, table: &TableId, shown: &seen::Shown, item: &Shown) -> bool {
         let Some(five) = tuple(shown, item) else { return false };
         let outside = (five.external_ip, five.protocol, five.external_port);
-        let free = self.holds.get(&outside).is_none_or(|hold| hold.owner.is_none());
+        let free = !self.owners.contains_key(&outside);
         let named = item.3.as_deref();
         let there = self.tables.get(table).and_then(|table| {
             let id = table.strays_external.get(&outside)?;
@@ -154,8 +154,8 @@ impl State {
         Event::Adopted(decided::Allocated {
             // Where nobody is named nobody has the UID of the PodDNAT.
             pod: pod.map(|(uid, _)| uid.to_string()).or_else(|| shown.pod.clone()).unwrap_or_else(|| claim.to_owned()),
-            namespace: key.namespace.as_ref().to_owned(),
-            name: key.name.as_ref().to_owned(),
+            namespace: key.namespace().to_owned(),
+            name: key.name().to_owned(),
             allocation: self.next_allocation().into(),
             gateway: shown.gateway.clone(),
             table: table.as_str().to_owned(),
@@ -188,8 +188,8 @@ fn tuple(shown: &seen::Shown, (internal, external, protocol, _): &Shown) -> Opti
 
 /// What was healed too often of late is left alone for a while.
 pub(super) fn decide_contest(id: AllocationId, allocation: &Allocation) -> Option<Event> {
-    (allocation.contest_ms.is_none() && allocation.heals.len() >= HEALS_MAX).then(|| {
-        let heals = u8::try_from(allocation.heals.len()).unwrap_or(u8::MAX);
+    (allocation.unusual.contest_ms.is_none() && allocation.unusual.heals.len() >= HEALS_MAX).then(|| {
+        let heals = u8::try_from(allocation.unusual.heals.len()).unwrap_or(u8::MAX);
         Event::Contested(decided::Contested { allocation: id.into(), heals })
     })
 }

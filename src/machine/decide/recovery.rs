@@ -33,8 +33,8 @@ impl State {
         let (eni, vswitch, zone) = claim.place.clone();
         Some(decided::Allocated {
             pod: claim.pod.clone(),
-            namespace: key.namespace.as_ref().to_owned(),
-            name: key.name.as_ref().to_owned(),
+            namespace: key.namespace().to_owned(),
+            name: key.name().to_owned(),
             allocation: claim.allocation,
             gateway: claim.gateway.clone(),
             table: claim.table.clone(),
@@ -65,7 +65,7 @@ impl State {
             let mark = Mark::parse(&stray.name).filter(|mark| mark.is_for(&PodUid::from(claim.pod.as_str())))?;
             let (inside, external) = stray.ports()?;
             let alive = !stray.stale && !stray.deleted && stray.external_ip == eip && stray.internal_ip == ip;
-            let owned = self.holds.get(&(eip, protocol, external)).is_some_and(|hold| hold.owner.is_some());
+            let owned = self.owners.contains_key(&(eip, protocol, external));
             let said = claim.items.iter().any(|other| (other.external, other.protocol) == (external, item.protocol));
             let new = !self.by_generation.contains_key(&mark.generation);
             (inside == want && alive && new && !owned && !said).then_some((mark.generation, external))
@@ -83,10 +83,8 @@ impl State {
             pool.is_some_and(|pool| pool.range.contains(item.external)) || self.is_marked(claim, eip, item)
         };
         let free = |item: &decided::Item| {
-            protocol_of(item.protocol).is_some_and(|protocol| {
-                let hold = self.holds.get(&(eip, protocol, item.external));
-                hold.and_then(|hold| hold.owner).is_none()
-            })
+            protocol_of(item.protocol)
+                .is_some_and(|protocol| !self.owners.contains_key(&(eip, protocol, item.external)))
         };
         let unused = |item: &decided::Item| !self.by_generation.contains_key(&item.generation.into());
         let pod = self.pods.get(&PodUid::from(claim.pod.as_str()));
@@ -146,7 +144,7 @@ impl State {
         strange.ghost
             && claim.items.iter().any(|item| {
                 let tuple = protocol_of(item.protocol).map(|protocol| (eip, protocol, item.external));
-                let owner = tuple.and_then(|tuple| self.holds.get(&tuple)?.owner);
+                let owner = tuple.and_then(|tuple| self.owners.get(&tuple).copied());
                 owner.and_then(|id| self.allocations.get(&id)).is_some_and(|other| other.key != *key)
             })
     }
@@ -170,7 +168,7 @@ impl State {
     pub(super) fn decide_remnant(&self, table: &TableId, stray: &Stray) -> Remnant {
         let Some(mark) = Mark::parse(&stray.name) else { return Remnant::Nobodys };
         if self.allocations.contains_key(&mark.allocation)
-            || mark.allocation.0.term > self.term.saturating_add(TERM_LEAD_MAX)
+            || mark.allocation.stamp().term > self.term.saturating_add(TERM_LEAD_MAX)
         {
             return Remnant::Nobodys;
         }
@@ -221,8 +219,8 @@ impl State {
         let Some((eip, items)) = self.items_left(table_id, mark, uid, ip, wants) else { return Remnant::Nobodys };
         Remnant::Recovered(Box::new(decided::Allocated {
             pod: uid.as_str().to_owned(),
-            namespace: pod.key.namespace.as_ref().to_owned(),
-            name: pod.key.name.as_ref().to_owned(),
+            namespace: pod.key.namespace().to_owned(),
+            name: pod.key.name().to_owned(),
             allocation: mark.allocation.into(),
             gateway: gateway.as_str().to_owned(),
             table: table_id.as_str().to_owned(),
@@ -256,10 +254,9 @@ impl State {
         for stray in strays.iter().filter(alive).filter(|stray| stray.external_ip == eip) {
             let Some(other) = Mark::parse(&stray.name).filter(|other| other.is_for(uid)) else { continue };
             let Some((want, external)) = stray.ports() else { continue };
-            let free = |hold: &crate::machine::state::Hold| hold.owner.is_none();
             let possible = wants.contains(&want)
                 && !self.by_generation.contains_key(&other.generation)
-                && self.holds.get(&(eip, want.protocol, external)).is_none_or(free);
+                && !self.owners.contains_key(&(eip, want.protocol, external));
             if possible && found.get(&want).is_none_or(|(before, _)| *before < other.generation) {
                 found.insert(want, (other.generation, external));
             }

@@ -29,10 +29,10 @@ impl State {
             return Some(event);
         }
         let mut renewed = Vec::new();
-        for item in allocation.items.iter().filter(|item| !item.leaving) {
+        for item in allocation.items.iter().filter(|item| !item.is_leaving()) {
             let due = match &item.entry {
                 // What somebody takes away again and again is left alone for a while.
-                Entry::Gone if allocation.contest_ms.is_some() => continue,
+                Entry::Gone if allocation.unusual.contest_ms.is_some() => continue,
                 Entry::Gone => true,
                 Entry::Refused { class: RefusedClass::Duplicate, looked: true, .. } => false,
                 Entry::Planned
@@ -54,7 +54,7 @@ impl State {
                 None => {}
             }
         }
-        let reason = if allocation.retries == 0 { LOST } else { REFUSED };
+        let reason = if allocation.unusual.retries == 0 { LOST } else { REFUSED };
         (!renewed.is_empty()).then(|| regenerate(id, allocation, reason, &allocation.place, renewed))
     }
 
@@ -104,7 +104,7 @@ impl State {
     /// Whether a pod is the first of those of which a full table took a part: nobody who came earlier waits for it.
     fn keeps_its_place(&self, id: AllocationId, allocation: &Allocation, table: &Table) -> bool {
         let arrival =
-            |allocation: &Allocation| self.pods.get(&allocation.pod).and_then(|pod| pod.arrival).unwrap_or(u64::MAX);
+            |allocation: &Allocation| self.pods.get(&allocation.pod).and_then(Pod::arrival).unwrap_or(u64::MAX);
         let mine = (arrival(allocation), id);
         let mut others = table.partial.iter().filter_map(|other| Some((arrival(self.allocations.get(other)?), *other)));
         allocation.is_partial() && is_first(table, mine.0) && others.all(|other| other >= mine)
@@ -137,12 +137,12 @@ impl State {
         let dropped: Vec<_> = allocation
             .items
             .iter()
-            .filter(|item| !item.leaving && !wants.contains(&item.want))
+            .filter(|item| !item.is_leaving() && !wants.contains(&item.want))
             .map(|item| item.want)
             .collect();
         let missing: Vec<Want> = wants.iter().filter(|want| !has(want)).copied().collect();
         let added = self.added(allocation, &missing).unwrap_or_default();
-        let stays = allocation.items.iter().any(|item| !item.leaving && wants.contains(&item.want));
+        let stays = allocation.items.iter().any(|item| !item.is_leaving() && wants.contains(&item.want));
         if !stays && added.is_empty() {
             let reason = ReleaseReason::PortsChanged.number();
             return Some(Event::ReleaseDecided(decided::ReleaseDecided { allocation: id.into(), reason }));
@@ -232,7 +232,7 @@ impl State {
 /// A mapping that players know keeps what it has: only the entries that the table did not take go, and wait for room.
 fn drop_refused(id: AllocationId, allocation: &Allocation) -> Option<Event> {
     let refused = |item: &&Item| matches!(item.entry, Entry::Refused { class: RefusedClass::Quota, .. });
-    let stays = allocation.items.iter().any(|item| !item.leaving && matches!(item.entry, Entry::Present { .. }));
+    let stays = allocation.items.iter().any(|item| !item.is_leaving() && matches!(item.entry, Entry::Present { .. }));
     (allocation.established && stays).then(|| {
         let dropped =
             allocation.items.iter().filter(refused).map(|item| (item.want.internal, item.want.protocol.number()));

@@ -68,8 +68,8 @@ impl Allocation {
 
     /// Wall time since which a fixed mapping has no pod.
     #[must_use]
-    pub const fn absent_since_wall_ms(&self) -> Option<i64> {
-        self.absent_since_wall_ms
+    pub fn absent_since_wall_ms(&self) -> Option<i64> {
+        self.unusual.absent_since_wall_ms
     }
 
     /// The mapping is fixed.
@@ -86,7 +86,7 @@ impl Allocation {
 
     /// The items that the pod asks for.
     pub fn items_staying(&self) -> impl Iterator<Item = &Item> {
-        self.items.iter().filter(|item| !item.leaving)
+        self.items.iter().filter(|item| !item.is_leaving())
     }
 
     /// The PodDNAT's status shows its entries as they are wanted.
@@ -137,8 +137,8 @@ impl Allocation {
             || claim.pod != self.pod.as_str()
             || claim.fixed != self.fixed
             || claim.kept != self.kept
-            || claim.absent_since_wall_ms.map(second) != self.absent_since_wall_ms.map(second)
-            || !leaving.eq(self.predecessors.iter().copied())
+            || claim.absent_since_wall_ms.map(second) != self.unusual.absent_since_wall_ms.map(second)
+            || !leaving.eq(self.unusual.predecessors.iter().copied())
             || claim.gateway != self.gateway.as_str()
             || claim.table != self.table.as_str()
             || (eni.as_str(), vswitch.as_str(), zone.as_str()) != place
@@ -151,11 +151,11 @@ impl Allocation {
     /// Of each item that stays the entry that was adopted for it; none at all where none was.
     #[must_use]
     pub fn adopted_entries(&self) -> Vec<Option<&EntryId>> {
-        if self.adopted.is_empty() {
+        if self.unusual.adopted.is_empty() {
             return Vec::new();
         }
         let adopted = |item: &Item| {
-            self.adopted.iter().find(|(generation, _)| *generation == item.generation).map(|(_, entry)| entry)
+            self.unusual.adopted.iter().find(|(generation, _)| *generation == item.generation).map(|(_, entry)| entry)
         };
         let entries: Vec<_> = self.items_staying().map(adopted).collect();
         if entries.iter().all(Option::is_none) { Vec::new() } else { entries }
@@ -169,14 +169,14 @@ impl Allocation {
 
     /// Whether what somebody did to its PodDNAT is left as it is for now.
     #[must_use]
-    pub const fn yields(&self) -> bool {
-        self.edited && self.contest_ms.is_some()
+    pub fn yields(&self) -> bool {
+        self.edited && self.unusual.contest_ms.is_some()
     }
 
     /// Whether it is left alone for now, because somebody undoes what is written of it.
     #[must_use]
-    pub const fn is_contested(&self) -> bool {
-        self.contest_ms.is_some()
+    pub fn is_contested(&self) -> bool {
+        self.unusual.contest_ms.is_some()
     }
 
     /// Why nothing is published: a word and a sentence.
@@ -228,6 +228,12 @@ impl Item {
     #[must_use]
     pub fn may_exist(&self) -> bool {
         self.entry != Entry::Gone
+    }
+
+    /// The pod asks for it no more.
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
     }
 
     /// PortBreak is set.

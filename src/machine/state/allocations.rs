@@ -1,10 +1,14 @@
 //! Folding decisions about allocations. What was chosen is taken as it stands; only its legality is checked.
 
+use crate::machine::at::At;
 use crate::machine::demand::{ReleaseReason, Want};
 use crate::machine::event::{decided, seen};
-use crate::machine::identity::{AllocationId, Generation, PodKey, PodUid, TableId, protocol_of};
+use crate::machine::identity::{AllocationId, Generation, PodKey, PodUid, Stamp, TableId, protocol_of};
+use crate::machine::intent::Held;
+use crate::machine::seldom::{Seldom, Usual};
 use crate::machine::state::{
     Allocation, Claim, Entry, Item, Listed, Phase, Place, Published, RefusedClass, State, StrangeClaim, Subject, Timer,
+    Unusual,
 };
 
 /// Where an allocation comes from.
@@ -24,6 +28,7 @@ impl State {
         let uid = PodUid::from(body.pod.as_str());
         let uid = self.pods.key(&uid).cloned().unwrap_or(uid);
         let key = PodKey::new(body.namespace.as_str(), body.name.as_str());
+        let key = self.pods_by_name.key(&key).cloned().unwrap_or(key);
         if self.allocations.contains_key(&id) {
             return Err("the allocation exists");
         }
@@ -39,7 +44,7 @@ impl State {
         if let Some(mut strange) = strange.clone() {
             self.agenda.replace(&mut strange.held, Vec::new(), self.seq);
         }
-        let allocation = self.new_allocation(body, uid.clone(), items, origin, strange.as_ref());
+        let allocation = self.new_allocation(body, (uid.clone(), key.clone()), items, origin, strange.as_ref());
         let (gateway, table) = (allocation.gateway.clone(), allocation.table.clone());
         self.insert_allocation(id, allocation)?;
         if let Some(strange) = &strange {
@@ -71,7 +76,7 @@ impl State {
     fn new_allocation(
         &mut self,
         body: &decided::Allocated,
-        pod: PodUid,
+        (pod, key): (PodUid, PodKey),
         items: Vec<Item>,
         origin: Origin,
         strange: Option<&StrangeClaim>,
@@ -93,7 +98,7 @@ impl State {
         };
         Allocation {
             pod,
-            key: PodKey::new(body.namespace.as_str(), body.name.as_str()),
+            key,
             gateway: self.gateways.key(&gateway).cloned().unwrap_or(gateway),
             table: self.tables.key(&table).cloned().unwrap_or(table),
             eip: body.eip,
@@ -103,7 +108,7 @@ impl State {
             items,
             phase: Phase::Live,
             claim,
-            claimed: claimed.then_some(self.seq),
+            claimed: claimed.then_some(At::new(self.seq)),
             claim_uid: strange.map(|strange| (strange.uid.clone(), self.seq)),
             claim_deleting: origin == Origin::Adopted && strange.is_some_and(|strange| strange.deleting),
             revision: self.seq,
@@ -112,27 +117,27 @@ impl State {
             lacks: 0,
             established: origin != Origin::Decided,
             probe,
-            retries: 0,
-            retry_ms: None,
             owner: strange.filter(|_| body.fixed).and_then(|strange| strange.owner.clone()),
-            absent_since_wall_ms: absent_since_wall_ms.filter(|_| !there),
-            retention_ms: None,
             expired: false,
             moved: false,
             relocated: false,
-            successor: None,
-            predecessors: Vec::new(),
-            adopted: Vec::new(),
             kept: self.is_kept(body, origin, strange),
             edited: false,
-            heals: Vec::new(),
-            contest_ms: None,
-            held: Vec::new(),
+            unusual: Seldom::new(Unusual {
+                absent_since_wall_ms: absent_since_wall_ms.filter(|_| !there),
+                ..Unusual::USUAL.clone()
+            }),
+            held: Held::default(),
             hashed: [0; 4],
         }
     }
 
-    pub(super) fn insert_allocation(&mut self, id: AllocationId, allocation: Allocation) -> Result<(), &'static str> {
+    pub(super) fn insert_allocation(
+        &mut self,
+        id: AllocationId,
+        mut allocation: Allocation,
+    ) -> Result<(), &'static str> {
+        allocation.items.shrink_to_fit();
         for item in &allocation.items {
             self.own((allocation.eip, item.want.protocol, item.external), id)?;
             self.by_generation.insert(item.generation, id);
@@ -147,8 +152,9 @@ impl State {
     }
 
     fn count_decided(&mut self, id: AllocationId, items: &[decided::Item]) {
-        if id.0.term == self.term {
-            self.allocations_decided = self.allocations_decided.max(id.0.n);
+        let Stamp { term, n } = id.stamp();
+        if term == self.term {
+            self.allocations_decided = self.allocations_decided.max(n);
         }
         self.count_generations(items.iter().map(|item| item.generation));
     }
@@ -165,8 +171,7 @@ impl State {
             external: item.external,
             generation: item.generation.into(),
             port_break: item.port_break,
-            leaving: false,
-            leaving_since: 0,
+            leaving: None,
             touched: claimed,
             entry: match origin {
                 Origin::Decided | Origin::Adopted => Entry::Planned,
@@ -321,8 +326,7 @@ impl State {
                 item.want.internal == *internal && protocol_of(*protocol) == Some(item.want.protocol)
             };
             if body.dropped.iter().any(named) {
-                item.leaving = true;
-                item.leaving_since = seq;
+                item.leaving = Some(At::new(seq));
                 let unknown = Entry::Unknown { since: seq, looked: false, missed_ms: None };
                 match item.entry {
                     Entry::Planned if !sent => gone.push((item.generation, Entry::Gone)),
@@ -385,7 +389,7 @@ impl State {
         let pending = matches!(entry, Entry::Present { available: false, .. });
         item.touched |= !matches!(entry, Entry::Planned | Entry::Gone | Entry::Refused { .. });
         item.entry = entry;
-        let (gone, now_listed, leaving) = (item.entry == Entry::Gone, listed(&item.entry), item.leaving);
+        let (gone, now_listed, leaving) = (item.entry == Entry::Gone, listed(&item.entry), item.is_leaving());
         let table = self.tables.or_default(table_id.clone());
         table.forget_awaited((id, generation));
         if pending {
@@ -406,7 +410,7 @@ impl State {
                 table.entries.remove(&entry);
             }
             if let Some(entry) = now_listed {
-                table.entries.insert(entry, Listed::Ours(id, generation));
+                table.entries.insert(entry, Listed::Ours(generation));
             }
         }
         if gone && leaving && matches!(phase, Phase::Live | Phase::Reserved { .. }) {

@@ -2,7 +2,7 @@
 
 use crate::machine::demand::ReleaseReason;
 use crate::machine::event::{Event, Record, decided, timer};
-use crate::machine::identity::{PodUid, TableId, protocol_of};
+use crate::machine::identity::{PodUid, TERM_MAX, TableId, protocol_of};
 use crate::machine::state::{Claim, Entry, Item, Phase, Published, RefusedClass, State, Subject, Timer};
 
 /// Why a history does not take what a snapshot holds.
@@ -42,6 +42,7 @@ impl State {
             Event::TermStarted(started) if started.term != record.term || record.term <= self.term => {
                 return Err("its term does not rise");
             }
+            Event::TermStarted(_) if record.term > TERM_MAX => return Err("its term is too high to be counted"),
             Event::TermStarted(_) => {}
             _ if record.term != self.term => return Err("its term is not the current one"),
             _ => {}
@@ -249,7 +250,7 @@ impl State {
 
     fn grace_ended(&mut self, uid: &PodUid) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
-        if let Some(due) = pod.grace_ends_ms {
+        if let Some(due) = pod.grace_ends_ms() {
             self.timers.remove(&(due, Timer::Grace(uid.clone())));
         }
         pod.ended = pod.ended.or(Some(ReleaseReason::GraceOver));
@@ -258,7 +259,7 @@ impl State {
 
     fn retry_due(&mut self, id: crate::machine::identity::AllocationId) {
         let Some(allocation) = self.allocations.get_mut(&id) else { return };
-        if let Some(due) = allocation.retry_ms.take() {
+        if let Some(due) = allocation.unusual.change(|unusual| unusual.retry_ms.take()) {
             self.timers.remove(&(due, Timer::Retry(id)));
         }
         if allocation.claim == Claim::Refused {

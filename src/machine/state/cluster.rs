@@ -2,9 +2,11 @@
 
 use std::net::Ipv4Addr;
 
+use crate::machine::at::At;
 use crate::machine::demand::{self, Asked, Demand, Note, RefusalReason, ReleaseReason, WaitReason};
 use crate::machine::event::{codec, decided, outcome, seen};
-use crate::machine::identity::{AllocationId, PodKey, PodUid, Stamp, TableId};
+use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId};
+use crate::machine::intent::Held;
 use crate::machine::state::{Claim, Controller, Pod, Published, Standing, State, StrangeClaim, Subject, Timer};
 
 impl State {
@@ -70,20 +72,20 @@ impl State {
             pod.ended = pod.ended.or(Some(ReleaseReason::PodEnded));
         }
         // Only a cluster that was put back to a backup shows a pod that neither ended nor goes, and did before.
-        if let (None, Some(due)) = (seen.terminating_grace_ms, pod.grace_ends_ms) {
+        if let (None, Some(due)) = (seen.terminating_grace_ms, pod.grace_ends_ms()) {
             self.timers.remove(&(due, Timer::Grace(uid.clone())));
             pod.grace_ends_ms = None;
         }
         if seen.terminating_grace_ms.is_none() && !seen.terminal {
             pod.ended = None;
         }
-        if let (Some(grace), None) = (seen.terminating_grace_ms, pod.grace_ends_ms) {
+        if let (Some(grace), None) = (seen.terminating_grace_ms, pod.grace_ends_ms()) {
             let due = self.machine_ms.saturating_add(grace);
-            pod.grace_ends_ms = Some(due);
+            pod.grace_ends_ms = Some(At::new(due));
             self.timers.insert((due, Timer::Grace(uid.clone())));
         }
         if matches!(pod.demand, Demand::On { .. }) && pod.arrival.is_none() {
-            pod.arrival = Some(self.seq);
+            pod.arrival = Some(At::new(self.seq));
         }
         if !matches!(pod.demand, Demand::On { .. }) {
             pod.arrival = None;
@@ -99,7 +101,7 @@ impl State {
         }
         self.undecided.remove(uid);
         self.marking.remove(uid);
-        if let Some(due) = pod.grace_ends_ms {
+        if let Some(due) = pod.grace_ends_ms() {
             self.timers.remove(&(due, Timer::Grace(uid.clone())));
         }
         let namesakes = self.pods_by_name.or_default(pod.key.clone());
@@ -119,7 +121,7 @@ impl State {
     /// in the order of arrival.
     fn leave_queue(&mut self, uid: &PodUid, pod: &mut Pod) {
         if let Standing::Waiting { queue: Some(table), .. } = &pod.standing {
-            if let (Some(table), Some(arrival)) = (self.tables.get_mut(table), pod.arrival) {
+            if let (Some(table), Some(arrival)) = (self.tables.get_mut(table), pod.arrival()) {
                 table.queue.remove(&arrival);
             }
             self.worklist.insert(Subject::Queue(table.clone()));
@@ -155,7 +157,7 @@ impl State {
         }
         self.leave_queue(&uid, &mut pod);
         if let Some(table) = &queue {
-            let arrival = pod.arrival.ok_or("the pod has not asked")?;
+            let arrival = pod.arrival().ok_or("the pod has not asked")?;
             self.tables.get_mut(table).ok_or("the table is not known")?.queue.insert(arrival, uid.clone());
         } else {
             self.undecided.insert(uid.clone());
@@ -343,7 +345,7 @@ impl State {
 
     pub(super) fn wake_pod(&mut self, uid: &PodUid) {
         let pod = self.pods.get(uid);
-        let (arrival, ip) = (pod.and_then(|pod| pod.arrival).unwrap_or(u64::MAX), pod.and_then(|pod| pod.ip));
+        let (arrival, ip) = (pod.and_then(Pod::arrival).unwrap_or(u64::MAX), pod.and_then(|pod| pod.ip));
         self.worklist.insert(Subject::Pod(arrival, uid.clone()));
         if let Some(ip) = ip {
             self.wake_remnants_to(ip);
@@ -374,9 +376,9 @@ fn new_pod(seen: &seen::PodSeen) -> Pod {
         owner: None,
         arrival: None,
         standing: Standing::Open,
-        noted: Note { allocation: AllocationId(Stamp::default()), ..Note::SILENT },
+        noted: Note { allocation: AllocationId::ZERO, ..Note::SILENT },
         noted_unsure: false,
-        held: Vec::new(),
+        held: Held::default(),
     }
 }
 

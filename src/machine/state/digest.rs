@@ -99,8 +99,8 @@ impl State {
     pub(super) fn hash_of(&self, id: AllocationId, allocation: &Allocation) -> [u64; 4] {
         let mut projection = Projection::new();
         let mut number = |value: u64| projection.add(&value.to_le_bytes());
-        number(id.0.term);
-        number(id.0.n);
+        number(id.stamp().term);
+        number(id.stamp().n);
         number(u64::from(u32::from(allocation.eip)));
         number(u64::from(u32::from(allocation.ip)));
         number(match allocation.phase {
@@ -113,8 +113,8 @@ impl State {
             number(u64::from(item.want.internal));
             number(u64::from(item.external));
             number(u64::from(item.want.protocol.number()));
-            number(item.generation.0.term);
-            number(item.generation.0.n);
+            number(item.generation.stamp().term);
+            number(item.generation.stamp().n);
             number(match item.entry {
                 Entry::Planned => 1,
                 Entry::Unknown { .. } => 2,
@@ -126,7 +126,7 @@ impl State {
             });
         }
         for text in
-            [allocation.pod.as_str(), &allocation.key.namespace, &allocation.key.name, allocation.table.as_str()]
+            [allocation.pod.as_str(), allocation.key.namespace(), allocation.key.name(), allocation.table.as_str()]
         {
             projection.add(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
             projection.add(text.as_bytes());

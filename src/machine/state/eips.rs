@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use crate::machine::identity::{AllocationId, GatewayId, Protocol, VSwitchId};
+use crate::machine::packed::PackedSet;
 use crate::machine::state::{Allocation, Phase, Place, State, Subject, Suspect};
 
 /// How far apart the two looks must be that prove the loss of an EIP (design.md §4).
@@ -87,7 +88,7 @@ impl State {
 
     fn owners_on(&self, eip: Ipv4Addr) -> impl Iterator<Item = AllocationId> {
         let all = (eip, Protocol::Tcp, u16::MIN)..=(eip, Protocol::Udp, u16::MAX);
-        self.holds.range(all).filter_map(|(_, hold)| hold.owner)
+        self.owners.range(all).map(|(_, owner)| *owner)
     }
 
     fn consider_moving_from(&mut self, eip: Ipv4Addr) {
@@ -99,7 +100,8 @@ impl State {
 
     /// The route of a vSwitch changed.
     pub(super) fn consider_moving_in(&mut self, vswitch: &VSwitchId) {
-        for id in self.by_vswitch.get(vswitch).cloned().unwrap_or_default() {
+        let within: Vec<_> = self.by_vswitch.get(vswitch).into_iter().flat_map(PackedSet::iter).copied().collect();
+        for id in within {
             self.consider_moving(id);
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::machine::event::seen;
 use crate::machine::identity::{AllocationId, EntryId, Mark, Protocol, TableId, UidHash, VSwitchId};
+use crate::machine::intent::Held;
 use crate::machine::state::{Allocation, Entry, Standing, State, Stray, Subject, Timer};
 
 impl State {
@@ -45,13 +46,13 @@ impl State {
         self.digest.remove(allocation.hashed);
         self.unsettled.remove(&id);
         self.lacking.remove(&id);
-        if let Some(due) = allocation.retry_ms {
+        if let Some(due) = allocation.unusual.retry_ms {
             self.timers.remove(&(due, Timer::Retry(id)));
         }
-        if let Some(due) = allocation.contest_ms {
+        if let Some(due) = allocation.unusual.contest_ms {
             self.timers.remove(&(due, Timer::Contest(id)));
         }
-        for (_, entry) in &allocation.adopted {
+        for (_, entry) in &allocation.unusual.adopted {
             self.adopted.remove(&(allocation.table.clone(), entry.clone()));
         }
         self.homeless.remove(&id);
@@ -82,7 +83,7 @@ impl State {
             pod.standing = Standing::Open;
             self.reconsider_pod(&allocation.pod);
         }
-        if let Some(successor) = allocation.successor {
+        if let Some(successor) = allocation.unusual.successor {
             self.tell_successor(id, successor);
         }
         self.wake_name(&allocation.key);
@@ -98,7 +99,7 @@ impl State {
             let one = |port: u16| (port, port);
             let mark = Mark::new(cluster, &allocation.pod, id, item.generation);
             // What carries no mark was only adopted: it is somebody else's again, and the next listing tells its name.
-            let marked = !allocation.adopted.iter().any(|(_, adopted)| adopted == entry);
+            let marked = !allocation.unusual.adopted.iter().any(|(_, adopted)| adopted == entry);
             let stray = Stray {
                 name: if marked { mark.to_string().into() } else { Box::default() },
                 external_ip: allocation.eip,
@@ -111,7 +112,7 @@ impl State {
                 stale: false,
                 deleted: false,
                 deleted_ms: 0,
-                held: Vec::new(),
+                held: Held::default(),
             };
             self.put_stray(&allocation.table, entry, stray);
         }

@@ -7,6 +7,7 @@
 use crate::machine::demand::{Demand, ReleaseReason, Want};
 use crate::machine::event::{decided, seen};
 use crate::machine::identity::{AllocationId, Generation, PodKey, PodUid, protocol_of};
+use crate::machine::intent::Held;
 use crate::machine::state::{
     Allocation, Claim, Controller, Phase, Place, Pod, Published, Standing, State, Subject, Timer,
 };
@@ -70,7 +71,7 @@ impl State {
         }
         let unsent = !allocation.may_have_sent();
         allocation.phase = Phase::Reserved { since: seq };
-        allocation.absent_since_wall_ms = Some(body.absent_since_wall_ms);
+        allocation.unusual.change(|unusual| unusual.absent_since_wall_ms = Some(body.absent_since_wall_ms));
         allocation.claim_revision = seq;
         let pod = allocation.pod.clone();
         self.reserved.insert(id);
@@ -100,7 +101,7 @@ impl State {
         allocation.place = self.places.share(place);
         allocation.phase = Phase::Live;
         allocation.owner = owner;
-        allocation.absent_since_wall_ms = None;
+        allocation.unusual.change(|unusual| unusual.absent_since_wall_ms = None);
         allocation.kept = false;
         (allocation.revision, allocation.claim_revision) = (seq, seq);
         let table = allocation.table.clone();
@@ -151,16 +152,16 @@ impl State {
     pub(super) fn succeed(&mut self, from: AllocationId, to: AllocationId) {
         let Some(earlier) = self.allocations.get_mut(&from) else { return };
         let shown = earlier.published != Published::Nothing;
-        earlier.successor = Some(to);
+        earlier.unusual.change(|unusual| unusual.successor = Some(to));
         earlier.claim = Claim::Absent;
         earlier.published = Published::Nothing;
         let claim_uid = earlier.claim_uid.take();
         let deleting = std::mem::take(&mut earlier.claim_deleting);
-        let (absent_since, owner) = (earlier.absent_since_wall_ms, earlier.owner.clone());
-        let mut predecessors = std::mem::take(&mut earlier.predecessors);
+        let (absent_since, owner) = (earlier.unusual.absent_since_wall_ms, earlier.owner.clone());
+        let mut predecessors = earlier.unusual.change(|unusual| std::mem::take(&mut unusual.predecessors));
         for predecessor in &predecessors {
             if let Some(predecessor) = self.allocations.get_mut(predecessor) {
-                predecessor.successor = Some(to);
+                predecessor.unusual.change(|unusual| unusual.successor = Some(to));
             }
         }
         predecessors.push(from);
@@ -169,9 +170,11 @@ impl State {
             allocation.claim_uid = claim_uid;
             allocation.claim_deleting = deleting;
             allocation.published = if shown { Published::Unknown } else { Published::Nothing };
-            allocation.absent_since_wall_ms = absent_since;
+            allocation.unusual.change(|unusual| {
+                unusual.absent_since_wall_ms = absent_since;
+                unusual.predecessors = predecessors;
+            });
             allocation.owner = allocation.owner.take().or(owner);
-            allocation.predecessors = predecessors;
             allocation.relocated = true;
         }
         self.refresh_allocation(from);
@@ -181,7 +184,7 @@ impl State {
     pub(super) fn recover_releasing(&mut self, to: AllocationId, releasing: &[seen::Releasing]) {
         for group in releasing {
             let id = AllocationId::from(group.allocation);
-            let free = |(eip, protocol, port)| self.holds.get(&(eip, protocol, port)).is_none_or(|h| h.owner.is_none());
+            let free = |(eip, protocol, port)| !self.owners.contains_key(&(eip, protocol, port));
             let new = |generation: &(u64, u64)| !self.by_generation.contains_key(&Generation::from(*generation));
             let items = group.items.iter().map(|item| self.new_item(item, super::allocations::Origin::Claimed));
             let Some(items) = items.collect::<Option<Vec<_>>>() else { continue };
@@ -189,6 +192,12 @@ impl State {
                 && items.iter().all(|item| free((group.eip, item.want.protocol, item.external)))
                 && group.items.iter().all(|item| new(&item.generation));
             let Some(successor) = self.allocations.get(&to).filter(|_| possible) else { continue };
+            let mut unusual = successor.unusual.clone();
+            unusual.change(|unusual| {
+                unusual.successor = Some(to);
+                (unusual.predecessors, unusual.adopted) = (Vec::new(), Vec::new());
+                (unusual.heals, unusual.contest_ms) = (Vec::new(), None);
+            });
             let allocation = Allocation {
                 pod: group.pod.as_str().into(),
                 gateway: group.gateway.as_str().into(),
@@ -202,20 +211,16 @@ impl State {
                 published: Published::Nothing,
                 lacks: 0,
                 moved: true,
-                successor: Some(to),
-                predecessors: Vec::new(),
-                adopted: Vec::new(),
+                unusual,
                 kept: false,
                 edited: false,
-                heals: Vec::new(),
-                contest_ms: None,
-                held: Vec::new(),
+                held: Held::default(),
                 hashed: [0; 4],
                 ..successor.clone()
             };
             if self.insert_allocation(id, allocation).is_ok() {
                 if let Some(successor) = self.allocations.get_mut(&to) {
-                    successor.predecessors.push(id);
+                    successor.unusual.change(|unusual| unusual.predecessors.push(id));
                 }
                 self.adopt_strays(id);
                 self.refresh_allocation(id);
@@ -232,7 +237,7 @@ impl State {
     pub(super) fn tell_successor(&mut self, id: AllocationId, successor: AllocationId) {
         let seq = self.seq;
         if let Some(allocation) = self.allocations.get_mut(&successor) {
-            allocation.predecessors.retain(|predecessor| *predecessor != id);
+            allocation.unusual.change(|unusual| unusual.predecessors.retain(|predecessor| *predecessor != id));
             allocation.claim_revision = seq;
         }
         self.refresh_allocation(successor);
@@ -241,7 +246,7 @@ impl State {
 
     /// Earlier allocations of an allocation's name whose entries may still exist.
     pub fn predecessors(&self, id: AllocationId) -> impl Iterator<Item = (AllocationId, &Allocation)> {
-        let predecessors = self.allocations.get(&id).map(|allocation| allocation.predecessors.as_slice());
+        let predecessors = self.allocations.get(&id).map(|allocation| allocation.unusual.predecessors.as_slice());
         predecessors.unwrap_or_default().iter().filter_map(|id| Some((*id, self.allocations.get(id)?)))
     }
 
@@ -257,18 +262,18 @@ impl State {
         let retention = self.settings.as_ref().and_then(|settings| settings.fixed_retention_ms);
         let (machine_ms, wall_ms) = (self.machine_ms, self.wall_ms);
         let Some(allocation) = self.allocations.get_mut(&id) else { return };
-        if let Some(due) = allocation.retention_ms.take() {
+        if let Some(due) = allocation.unusual.change(|unusual| unusual.retention_ms.take()) {
             self.timers.remove(&(due, Timer::Retention(id)));
         }
         let ends = allocation.owner.is_none() && !allocation.kept;
-        let since = allocation.absent_since_wall_ms.filter(|_| ends);
+        let since = allocation.unusual.absent_since_wall_ms.filter(|_| ends);
         let (Some(retention), Some(since), Phase::Reserved { .. }) = (retention, since, allocation.phase) else {
             return;
         };
         let over = since.saturating_add_unsigned(retention);
         let left = u64::try_from(over.saturating_sub(wall_ms)).unwrap_or(0);
         let due = machine_ms.saturating_add(left);
-        allocation.retention_ms = Some(due);
+        allocation.unusual.change(|unusual| unusual.retention_ms = Some(due));
         self.timers.insert((due, Timer::Retention(id)));
     }
 
@@ -276,11 +281,11 @@ impl State {
         let retention = self.settings.as_ref().and_then(|settings| settings.fixed_retention_ms);
         let wall_ms = self.wall_ms;
         let Some(allocation) = self.allocations.get_mut(&id) else { return };
-        if let Some(due) = allocation.retention_ms.take() {
+        if let Some(due) = allocation.unusual.change(|unusual| unusual.retention_ms.take()) {
             self.timers.remove(&(due, Timer::Retention(id)));
         }
         let over = |(since, retention): (i64, u64)| since.saturating_add_unsigned(retention) <= wall_ms;
-        if allocation.absent_since_wall_ms.zip(retention).is_some_and(over) {
+        if allocation.unusual.absent_since_wall_ms.zip(retention).is_some_and(over) {
             allocation.expired = true;
             self.worklist.insert(Subject::Allocation(id));
         } else {
@@ -292,7 +297,11 @@ impl State {
     /// It is no reservation any more.
     pub(super) fn end_reservation(&mut self, id: AllocationId) {
         self.reserved.remove(&id);
-        if let Some(due) = self.allocations.get_mut(&id).and_then(|allocation| allocation.retention_ms.take()) {
+        if let Some(due) = self
+            .allocations
+            .get_mut(&id)
+            .and_then(|allocation| allocation.unusual.change(|unusual| unusual.retention_ms.take()))
+        {
             self.timers.remove(&(due, Timer::Retention(id)));
         }
     }
@@ -310,7 +319,7 @@ impl State {
     /// The pod has that allocation, and waits no more.
     pub(super) fn stand_allocated(&mut self, uid: &PodUid, id: AllocationId) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
-        if let (Standing::Waiting { queue: Some(table), .. }, Some(arrival)) = (&pod.standing, pod.arrival)
+        if let (Standing::Waiting { queue: Some(table), .. }, Some(arrival)) = (&pod.standing, pod.arrival())
             && let Some(table) = self.tables.get_mut(table)
         {
             table.queue.remove(&arrival);

@@ -154,8 +154,9 @@ impl State {
         for eip in eips.iter_mut().filter(|eip| fresh.contains(&eip.address)) {
             for protocol in Protocol::ALL {
                 let all = (eip.address, protocol, u16::MIN)..=(eip.address, protocol, u16::MAX);
-                for ((_, _, port), _) in self.holds.range(all) {
-                    eip.take(protocol, *port);
+                let owned = self.owners.range(all.clone()).map(|((_, _, port), _)| *port);
+                for port in owned.chain(self.holds.range(all).map(|((_, _, port), _)| *port)) {
+                    eip.take(protocol, port);
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! Everything that cannot be derived is in the stream; what is derived from it — indices, bitmaps, timers, the digest — is
 //! not. The stream is made lazily, and each event fits a record, as what it says came in with records of that size.
 
+use crate::machine::at::At;
 use crate::machine::demand::{Demand, HaltReason, Note};
 use crate::machine::event::kept::{
     AllocationKept, ClaimKept, DemandKept, EipKept, EntryKept, FrameKept, IntentKept, ItemKept, ItemsKept, Kept,
@@ -123,10 +124,10 @@ impl State {
     }
 
     fn pod_kept(&self, uid: &PodUid, pod: &Pod) -> Event {
-        let due = pod.grace_ends_ms.map(|due| (due, Timer::Grace(uid.clone())));
+        let due = pod.grace_ends_ms().map(|due| (due, Timer::Grace(uid.clone())));
         Event::Kept(Kept::Pod(Box::new(PodKept {
-            namespace: pod.key.namespace.as_ref().to_owned(),
-            name: pod.key.name.as_ref().to_owned(),
+            namespace: pod.key.namespace().to_owned(),
+            name: pod.key.name().to_owned(),
             uid: uid.as_str().to_owned(),
             seen: pod.seen,
             seen_at: pod.seen_at,
@@ -134,11 +135,11 @@ impl State {
             demand: demand_kept(&pod.demand),
             barred: pod.barred.map(crate::machine::demand::RefusalReason::number),
             ended: pod.ended.map(crate::machine::demand::ReleaseReason::number),
-            grace_ends_ms: pod.grace_ends_ms,
+            grace_ends_ms: pod.grace_ends_ms(),
             grace_armed: due.is_some_and(|due| self.timers.contains(&due)),
             gate: pod.gate,
             owner: pod.owner.as_deref().map(owner_kept),
-            arrival: pod.arrival,
+            arrival: pod.arrival(),
             standing: standing_kept(&pod.standing),
             noted: note_kept(pod.noted),
             noted_unsure: pod.noted_unsure,
@@ -152,8 +153,8 @@ impl State {
         let kept = AllocationKept {
             allocation: id.into(),
             pod: a.pod.as_str().to_owned(),
-            namespace: a.key.namespace.as_ref().to_owned(),
-            name: a.key.name.as_ref().to_owned(),
+            namespace: a.key.namespace().to_owned(),
+            name: a.key.name().to_owned(),
             gateway: a.gateway.as_str().to_owned(),
             table: a.table.as_str().to_owned(),
             eip: a.eip,
@@ -170,7 +171,7 @@ impl State {
                 Claim::Written(content) => (1, content),
                 Claim::Refused => (2, 0),
             },
-            claimed: a.claimed,
+            claimed: a.claimed.map(At::number),
             claim_uid: a.claim_uid.as_ref().map(|(uid, since)| (uid.as_ref().to_owned(), *since)),
             claim_deleting: a.claim_deleting,
             revision: a.revision,
@@ -183,20 +184,20 @@ impl State {
             lacks: a.lacks,
             established: a.established,
             probe: a.probe,
-            retries: a.retries,
-            retry_ms: a.retry_ms,
+            retries: a.unusual.retries,
+            retry_ms: a.unusual.retry_ms,
             owner: a.owner.as_deref().map(owner_kept),
-            absent_since_wall_ms: a.absent_since_wall_ms,
-            retention_ms: a.retention_ms,
+            absent_since_wall_ms: a.unusual.absent_since_wall_ms,
+            retention_ms: a.unusual.retention_ms,
             expired: a.expired,
             moved: a.moved,
             relocated: a.relocated,
-            successor: a.successor.map(Into::into),
-            predecessors: a.predecessors.iter().copied().map(Into::into).collect(),
+            successor: a.unusual.successor.map(Into::into),
+            predecessors: a.unusual.predecessors.iter().copied().map(Into::into).collect(),
             kept: a.kept,
             edited: a.edited,
-            heals: a.heals.clone(),
-            contest_ms: a.contest_ms,
+            heals: a.unusual.heals.clone(),
+            contest_ms: a.unusual.contest_ms,
             named: self.by_name.peek(&a.key) == Some(&id),
             among: (
                 self.unsettled.contains(&id),
@@ -239,7 +240,7 @@ impl State {
 
     /// The claim as it was observed, as far as it still says something, and what it is to us.
     fn claim_kept(&self, key: &PodKey, strange: &StrangeClaim) -> [Event; 2] {
-        let (namespace, name) = (key.namespace.as_ref().to_owned(), key.name.as_ref().to_owned());
+        let (namespace, name) = (key.namespace().to_owned(), key.name().to_owned());
         let manager = if strange.written_by_us { seen::MANAGER_NATGW } else { seen::MANAGER_NOT_TOLD };
         let observed = seen::ClaimSeen {
             namespace: namespace.clone(),
@@ -276,12 +277,12 @@ impl State {
 
     /// What is wanted, in the order in which each subject has it.
     fn intents_kept(&self) -> impl Iterator<Item = Event> {
-        let pods = self.pods.scan().flat_map(|(_, pod)| &pod.held).map(|intent| (None, intent));
+        let pods = self.pods.scan().flat_map(|(_, pod)| pod.held.iter()).map(|intent| (None, intent));
         let allocations =
             self.allocations.scan().flat_map(|(id, a)| a.held.iter().map(move |intent| (Some(*id), intent)));
-        let tables = self.tables.scan().flat_map(|(_, table)| &table.held).map(|intent| (None, intent));
-        let strays = self.strays().flat_map(|(_, _, stray)| &stray.held).map(|intent| (None, intent));
-        let claims = self.claims.scan().flat_map(|(_, claim)| &claim.held).map(|intent| (None, intent));
+        let tables = self.tables.scan().flat_map(|(_, table)| table.held.iter()).map(|intent| (None, intent));
+        let strays = self.strays().flat_map(|(_, _, stray)| stray.held.iter()).map(|intent| (None, intent));
+        let claims = self.claims.scan().flat_map(|(_, claim)| claim.held.iter()).map(|intent| (None, intent));
         pods.chain(allocations).chain(tables).chain(strays).chain(claims).map(|(of, intent)| {
             let rests_on = self.agenda.rests_on(intent).unwrap_or(self.seq);
             Event::Kept(Kept::Intent(IntentKept { rests_on, wanted: wanted_kept(intent, of) }))
@@ -353,7 +354,7 @@ fn demand_kept(demand: &Demand) -> DemandKept {
         Demand::On { wants, fixed } => {
             DemandKept::On(wants.iter().map(|want| (want.internal, want.protocol.number())).collect(), *fixed)
         }
-        Demand::Refused(refusal) => DemandKept::Refused(refusal.reason.number(), refusal.detail.clone()),
+        Demand::Refused(refusal) => DemandKept::Refused(refusal.reason.number(), refusal.detail.as_ref().to_owned()),
     }
 }
 
@@ -379,27 +380,29 @@ fn phase_kept(phase: Phase) -> (u8, u64, u8) {
 
 fn item_kept((id, allocation): (AllocationId, &Allocation), item: &Item, table: Option<&Table>) -> ItemKept {
     let of_it = (id, item.generation);
-    let adopted = allocation.adopted.iter().find(|(generation, _)| *generation == item.generation);
+    let adopted = allocation.unusual.adopted.iter().find(|(generation, _)| *generation == item.generation);
     ItemKept {
         internal: item.want.internal,
         protocol: item.want.protocol.number(),
         external: item.external,
         generation: item.generation.into(),
         port_break: item.port_break,
-        leaving: item.leaving.then_some(item.leaving_since),
+        leaving: item.leaving.map(At::number),
         touched: item.touched,
         awaited: table.is_some_and(|table| table.awaited.contains(&of_it)),
         awaited_whole: table.is_some_and(|table| table.awaited_whole.contains(&of_it)),
         adopted: adopted.map(|(_, entry)| entry.as_str().to_owned()),
         entry: match &item.entry {
             Entry::Planned => EntryKept::Planned,
-            Entry::Unknown { since, looked, missed_ms } => EntryKept::Unknown(*since, *looked, *missed_ms),
+            Entry::Unknown { since, looked, missed_ms } => {
+                EntryKept::Unknown(*since, *looked, missed_ms.map(At::number))
+            }
             Entry::Refused { since, class, looked } => EntryKept::Refused(*since, *class as u8, *looked),
             Entry::Present { id, since, available, verified, missed_ms } => {
-                EntryKept::Present(id.as_str().to_owned(), *since, *available, *verified, *missed_ms)
+                EntryKept::Present(id.as_str().to_owned(), *since, *available, *verified, missed_ms.map(At::number))
             }
             Entry::Deleting { id, since, since_ms, acknowledged, missed_ms } => {
-                EntryKept::Deleting(id.as_str().to_owned(), *since, *since_ms, *acknowledged, *missed_ms)
+                EntryKept::Deleting(id.as_str().to_owned(), *since, *since_ms, *acknowledged, missed_ms.map(At::number))
             }
             Entry::Gone => EntryKept::Gone,
         },
@@ -429,18 +432,16 @@ fn wanted_kept(intent: &Intent, of: Option<AllocationId>) -> WantedKept {
         Intent::Publish { allocation, revision } => WantedKept::Publish((*allocation).into(), *revision),
         Intent::Withdraw { allocation } => WantedKept::Withdraw((*allocation).into()),
         Intent::ReleaseClaim { allocation } => WantedKept::ReleaseClaim((*allocation).into()),
-        Intent::DropClaim { key, uid } => WantedKept::DropClaim(
-            key.namespace.as_ref().to_owned(),
-            key.name.as_ref().to_owned(),
-            uid.as_ref().to_owned(),
-        ),
+        Intent::DropClaim { key, uid } => {
+            WantedKept::DropClaim(key.namespace().to_owned(), key.name().to_owned(), uid.as_ref().to_owned())
+        }
         Intent::MarkPod { pod, note } => WantedKept::MarkPod(pod.as_str().to_owned(), note_kept(*note)),
     }
 }
 
 fn work_kept(subject: &Subject) -> WorkKept {
     match subject {
-        Subject::Claim(key) => WorkKept::Claim(key.namespace.as_ref().to_owned(), key.name.as_ref().to_owned()),
+        Subject::Claim(key) => WorkKept::Claim(key.namespace().to_owned(), key.name().to_owned()),
         Subject::Allocation(id) => WorkKept::Allocation((*id).into()),
         Subject::Stray(table, entry) => WorkKept::Stray(table.as_str().to_owned(), entry.as_str().to_owned()),
         Subject::Queue(table) => WorkKept::Queue(table.as_str().to_owned()),

@@ -3,9 +3,11 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use crate::machine::at::At;
 use crate::machine::demand::{ReleaseReason, Want};
 use crate::machine::identity::{AllocationId, EntryId, GatewayId, Generation, PodKey, PodUid, TableId, Tuple};
-use crate::machine::intent::Intent;
+use crate::machine::intent::Held;
+use crate::machine::seldom::{Seldom, Usual};
 use crate::machine::state::{Controller, Place};
 
 /// An allocation: the EIP and ports of one pod.
@@ -23,7 +25,7 @@ pub struct Allocation {
     pub(crate) phase: Phase,
     pub(crate) claim: Claim,
     /// The last content that was in a claim, whatever became of the claim: creations of it may have been sent.
-    pub(crate) claimed: Option<u64>,
+    pub(crate) claimed: Option<At>,
     /// UID of the PodDNAT, and the event that told it.
     pub(crate) claim_uid: Option<(Box<str>, u64)>,
     /// Somebody asked the API server to delete the claim.
@@ -39,37 +41,58 @@ pub struct Allocation {
     pub(crate) established: bool,
     /// It was decided beyond the table's known limit, to find out whether that still holds.
     pub(crate) probe: bool,
-    pub(crate) retries: u32,
-    /// Machine time at which what was refused may be decided again.
-    pub(crate) retry_ms: Option<u64>,
     /// Of a fixed mapping: who owns its claim. None of a bare pod's.
     pub(crate) owner: Option<Arc<Controller>>,
-    /// Of a reservation: wall time since which it has no pod.
-    pub(crate) absent_since_wall_ms: Option<i64>,
-    /// Machine time at which a reservation's time is looked at.
-    pub(crate) retention_ms: Option<u64>,
     /// A reservation's time is over.
     pub(crate) expired: bool,
     /// It goes because its name moves to another EIP.
     pub(crate) moved: bool,
     /// Its name came from another EIP.
     pub(crate) relocated: bool,
+    /// A reservation of the original controller's: only its deletion frees it.
+    pub(crate) kept: bool,
+    /// Somebody edited the claim, and it has not been written again.
+    pub(crate) edited: bool,
+    pub(crate) unusual: Seldom<Unusual>,
+    pub(crate) held: Held,
+    pub(crate) hashed: [u64; 4],
+}
+
+/// What most allocations never meet: refusals, reservation, a move of their name, adoption, another writer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusual {
+    /// How often in a row something was refused.
+    pub(crate) retries: u32,
+    /// Machine time at which what was refused may be decided again.
+    pub(crate) retry_ms: Option<u64>,
+    /// Of a reservation: wall time since which it has no pod.
+    pub(crate) absent_since_wall_ms: Option<i64>,
+    /// Machine time at which a reservation's time is looked at.
+    pub(crate) retention_ms: Option<u64>,
     /// The allocation to which its name and its claim have gone.
     pub(crate) successor: Option<AllocationId>,
     /// Allocations of the name that still go.
     pub(crate) predecessors: Vec<AllocationId>,
     /// Entries without a mark that were taken over for items, by the item's generation.
     pub(crate) adopted: Vec<(Generation, EntryId)>,
-    /// A reservation of the original controller's: only its deletion frees it.
-    pub(crate) kept: bool,
-    /// Somebody edited the claim, and it has not been written again.
-    pub(crate) edited: bool,
     /// Machine times at which what somebody undid was brought about again, of late.
     pub(crate) heals: Vec<u64>,
     /// Machine time until which it is left alone to another writer.
     pub(crate) contest_ms: Option<u64>,
-    pub(crate) held: Vec<Intent>,
-    pub(crate) hashed: [u64; 4],
+}
+
+impl Usual for Unusual {
+    const USUAL: &'static Self = &Self {
+        retries: 0,
+        retry_ms: None,
+        absent_since_wall_ms: None,
+        retention_ms: None,
+        successor: None,
+        predecessors: Vec::new(),
+        adopted: Vec::new(),
+        heals: Vec::new(),
+        contest_ms: None,
+    };
 }
 
 /// Where an allocation is in its life.
@@ -125,10 +148,8 @@ pub struct Item {
     pub(crate) external: u16,
     pub(crate) generation: Generation,
     pub(crate) port_break: bool,
-    /// The pod asks for it no more.
-    pub(crate) leaving: bool,
-    /// The event since which its removal is decided, for a leaving item.
-    pub(crate) leaving_since: u64,
+    /// The event since which the pod asks for it no more, and its removal is decided.
+    pub(crate) leaving: Option<At>,
     /// A creation may have reached the cloud: the port rests after the end.
     pub(crate) touched: bool,
     pub(crate) entry: Entry,
@@ -146,7 +167,7 @@ pub enum Entry {
         /// A listing begun afterwards did not show it: it may be sent again.
         looked: bool,
         /// Machine time of the first listing that missed it.
-        missed_ms: Option<u64>,
+        missed_ms: Option<At>,
     },
     /// The cloud refused the creation for good.
     Refused {
@@ -168,7 +189,7 @@ pub enum Entry {
         /// A listing begun after the decision to remove it showed it.
         verified: bool,
         /// Machine time of the first listing that missed it.
-        missed_ms: Option<u64>,
+        missed_ms: Option<At>,
     },
     /// It was asked to go.
     Deleting {
@@ -181,7 +202,7 @@ pub enum Entry {
         /// The cloud acknowledged.
         acknowledged: bool,
         /// Machine time of the first listing that missed it.
-        missed_ms: Option<u64>,
+        missed_ms: Option<At>,
     },
     /// It is not there: never created, or confirmed absent.
     Gone,
@@ -242,7 +263,7 @@ impl Allocation {
     pub fn all_available(&self) -> bool {
         self.items
             .iter()
-            .filter(|item| !item.leaving)
+            .filter(|item| !item.is_leaving())
             .all(|item| matches!(item.entry, Entry::Present { available: true, .. }))
     }
 
@@ -263,12 +284,12 @@ impl Allocation {
 
     /// Its mapping was in a claim once, whatever became of that: creations may have been sent.
     pub(crate) fn may_have_sent(&self) -> bool {
-        self.claimed.is_some_and(|content| content >= self.revision)
+        self.claimed.is_some_and(|content| content.number() >= self.revision)
     }
 
     /// Its name and its claim are another allocation's: it only goes.
-    pub(crate) const fn is_succeeded(&self) -> bool {
-        self.successor.is_some()
+    pub(crate) fn is_succeeded(&self) -> bool {
+        self.unusual.successor.is_some()
     }
 
     /// Whether its table took some of its entries, and refused others for want of room, before anybody was told of it.
@@ -282,11 +303,10 @@ impl Allocation {
     }
 
     /// The event since which this item is to go; `None` while it is to stay.
-    pub(crate) const fn removal(&self, item: &Item) -> Option<u64> {
+    pub(crate) fn removal(&self, item: &Item) -> Option<u64> {
         match self.phase {
             Phase::Rebinding { since } | Phase::Reserved { since } | Phase::Releasing { since, .. } => Some(since),
-            Phase::Live if item.leaving => Some(item.leaving_since),
-            Phase::Live => None,
+            Phase::Live => item.leaving.map(At::number),
         }
     }
 }

@@ -166,7 +166,7 @@ impl State {
             if self.adopted.contains_key(&(table.clone(), entry.clone())) {
                 continue;
             }
-            allocation.adopted.push((generation, entry.clone()));
+            allocation.unusual.change(|unusual| unusual.adopted.push((generation, entry.clone())));
             self.adopted.insert((table.clone(), entry), (id, generation));
         }
     }
@@ -174,8 +174,10 @@ impl State {
     /// The entry that was adopted for an item is not its entry any more.
     pub(super) fn forget_adopted(&mut self, id: AllocationId, generation: Generation) {
         let Some(allocation) = self.allocations.get_mut(&id) else { return };
-        let Some(at) = allocation.adopted.iter().position(|(adopted, _)| *adopted == generation) else { return };
-        let (_, entry) = allocation.adopted.remove(at);
+        let Some(at) = allocation.unusual.adopted.iter().position(|(adopted, _)| *adopted == generation) else {
+            return;
+        };
+        let (_, entry) = allocation.unusual.change(|unusual| unusual.adopted.remove(at));
         self.adopted.remove(&(allocation.table.clone(), entry));
     }
 
@@ -230,8 +232,10 @@ impl State {
     pub(super) fn healed(&mut self, id: AllocationId) {
         let now = self.machine_ms;
         let Some(allocation) = self.allocations.get_mut(&id) else { return };
-        allocation.heals.retain(|at| at.saturating_add(CONTEST_MS) > now);
-        allocation.heals.push(now);
+        allocation.unusual.change(|unusual| {
+            unusual.heals.retain(|at| at.saturating_add(CONTEST_MS) > now);
+            unusual.heals.push(now);
+        });
         self.worklist.insert(Subject::Allocation(id));
     }
 
@@ -239,8 +243,11 @@ impl State {
         let id = AllocationId::from(body.allocation);
         let due = self.machine_ms.saturating_add(CONTEST_MS);
         let allocation = self.allocations.get_mut(&id).ok_or("the allocation is not known")?;
-        allocation.heals.clear();
-        if let Some(before) = allocation.contest_ms.replace(due) {
+        let before = allocation.unusual.change(|unusual| {
+            unusual.heals.clear();
+            unusual.contest_ms.replace(due)
+        });
+        if let Some(before) = before {
             self.timers.remove(&(before, Timer::Contest(id)));
         }
         self.timers.insert((due, Timer::Contest(id)));
@@ -250,7 +257,7 @@ impl State {
 
     pub(super) fn contest_ended(&mut self, id: AllocationId) {
         let Some(allocation) = self.allocations.get_mut(&id) else { return };
-        if let Some(due) = allocation.contest_ms.take() {
+        if let Some(due) = allocation.unusual.change(|unusual| unusual.contest_ms.take()) {
             self.timers.remove(&(due, Timer::Contest(id)));
         }
         self.refresh_allocation(id);

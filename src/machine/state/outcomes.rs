@@ -1,5 +1,6 @@
 //! Folding how effects ended. An outcome that speaks of something that is over is no fault: it came late.
 
+use crate::machine::at::At;
 use crate::machine::event::outcome;
 use crate::machine::event::seen::{EDITED_SPEC, EDITED_STATUS, LACKS_SPEC, LACKS_STATUS};
 use crate::machine::identity::{AllocationId, EntryId, Generation, TableId};
@@ -18,7 +19,7 @@ impl State {
         if let Some(allocation) = self.allocations.get_mut(&id) {
             allocation.claim = Claim::Written(body.revision);
             allocation.lacks &= !(LACKS_SPEC | EDITED_SPEC);
-            allocation.claimed = Some(body.revision);
+            allocation.claimed = Some(At::new(body.revision));
             allocation.claim_uid = Some((body.uid.as_str().into(), self.seq));
             if std::mem::take(&mut allocation.edited) {
                 self.healed(id);
@@ -81,7 +82,7 @@ impl State {
             }
         }
         if let Some(allocation) = self.allocations.get_mut(&id) {
-            allocation.retries = 0;
+            allocation.unusual.change(|unusual| unusual.retries = 0);
         }
         self.refresh_allocation(id);
         self.worklist.insert(Subject::Allocation(id));
@@ -151,8 +152,9 @@ impl State {
                 stray.deleted_ms = self.machine_ms;
                 self.refresh_stray(table, entry);
             }
-            Some(Listed::Ours(id, generation)) => {
-                let (id, generation, since_ms) = (*id, *generation, self.machine_ms);
+            Some(Listed::Ours(generation)) => {
+                let (generation, since_ms) = (*generation, self.machine_ms);
+                let Some(id) = self.by_generation.get(&generation).copied() else { return };
                 let deleting =
                     Entry::Deleting { id: entry.clone(), since: self.seq, since_ms, acknowledged, missed_ms: None };
                 self.put_entry(id, generation, deleting);
@@ -165,13 +167,15 @@ impl State {
     /// Sets the pause after which what was refused may be decided again.
     fn arm_retry(&mut self, id: AllocationId) {
         let Some(allocation) = self.allocations.get_mut(&id) else { return };
-        if allocation.retry_ms.is_some() {
+        if allocation.unusual.retry_ms.is_some() {
             return;
         }
-        let pause = RETRY_FIRST_MS.saturating_mul(1 << allocation.retries.min(6)).min(RETRY_LAST_MS);
+        let pause = RETRY_FIRST_MS.saturating_mul(1 << allocation.unusual.retries.min(6)).min(RETRY_LAST_MS);
         let due = self.machine_ms.saturating_add(pause);
-        allocation.retries = allocation.retries.saturating_add(1);
-        allocation.retry_ms = Some(due);
+        allocation.unusual.change(|unusual| {
+            unusual.retries = unusual.retries.saturating_add(1);
+            unusual.retry_ms = Some(due);
+        });
         self.timers.insert((due, Timer::Retry(id)));
     }
 }

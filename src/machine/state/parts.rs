@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use crate::machine::at::At;
 use crate::machine::demand::{Demand, Note, RefusalReason, ReleaseReason, WaitReason, Want};
 use crate::machine::identity::{
     AllocationId, EniId, EntryId, GatewayId, Generation, PodKey, PodUid, Protocol, TableId, UidHash, VSwitchId, ZoneId,
 };
-use crate::machine::intent::Intent;
+use crate::machine::intent::Held;
 use crate::machine::pool::{Eips, Range};
 use crate::machine::probe::Map;
 
@@ -64,18 +65,18 @@ pub struct Pod {
     /// Its removal has begun.
     pub(crate) ended: Option<ReleaseReason>,
     /// Machine time at which its grace period ends; it gets no new allocation meanwhile.
-    pub(crate) grace_ends_ms: Option<u64>,
+    pub(crate) grace_ends_ms: Option<At>,
     pub(crate) gate: bool,
     /// None of a bare pod.
     pub(crate) owner: Option<Arc<Controller>>,
     /// Order of arrival: the event with which it first asked.
-    pub(crate) arrival: Option<u64>,
+    pub(crate) arrival: Option<At>,
     pub(crate) standing: Standing,
     /// The note that it carries.
     pub(crate) noted: Note,
     /// A note was written and not answered: it may carry that one.
     pub(crate) noted_unsure: bool,
-    pub(crate) held: Vec<Intent>,
+    pub(crate) held: Held,
 }
 
 /// The controller of a pod.
@@ -188,14 +189,14 @@ pub struct Table {
     pub(crate) queue: BTreeMap<u64, PodUid>,
     /// Late effects may show up until then; it is listed often.
     pub(crate) watch_until_ms: u64,
-    pub(crate) held: Vec<Intent>,
+    pub(crate) held: Held,
 }
 
 /// An entry of a table as last listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listed {
-    /// It is the entry of that item.
-    Ours(AllocationId, Generation),
+    /// It is the entry of the item of that generation.
+    Ours(Generation),
     /// It stands for no live item.
     Stray(Box<Stray>),
 }
@@ -218,13 +219,12 @@ pub struct Stray {
     pub(crate) deleted: bool,
     /// Machine time of that.
     pub(crate) deleted_ms: u64,
-    pub(crate) held: Vec<Intent>,
+    pub(crate) held: Held,
 }
 
-/// Who keeps an external tuple from being free.
+/// What keeps an external tuple from being free, whoever owns it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hold {
-    pub(crate) owner: Option<AllocationId>,
     /// It rests until then.
     pub(crate) resting_ms: Option<u64>,
     /// Entries of others that occupy it.
@@ -249,7 +249,7 @@ pub struct StrangeClaim {
     pub(crate) written_by_us: bool,
     /// It stands for nothing and is being deleted.
     pub(crate) ghost: bool,
-    pub(crate) held: Vec<Intent>,
+    pub(crate) held: Held,
 }
 
 /// A point in machine time at which something becomes a fact.

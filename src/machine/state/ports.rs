@@ -1,4 +1,4 @@
-//! Who keeps an external tuple from being free, and the bitmaps that follow from it.
+//! Who or what keeps an external tuple from being free, and the bitmaps that follow from it.
 
 use std::net::Ipv4Addr;
 
@@ -8,14 +8,19 @@ use crate::machine::state::{Hold, State, Subject, Timer};
 type External = (Ipv4Addr, Protocol, u16);
 
 impl State {
-    /// Changes who holds a tuple and brings the bitmap of its EIP up to date.
+    /// Changes what holds a tuple beside its owner.
     pub(super) fn change_hold(&mut self, tuple: External, change: impl FnOnce(&mut Hold)) {
         let hold = self.holds.or_default(tuple);
         change(hold);
-        let free = *hold == Hold::default();
-        if free {
+        if *hold == Hold::default() {
             self.holds.remove(&tuple);
         }
+        self.mark_port(tuple);
+    }
+
+    /// Brings the bitmap of an EIP up to date after a change of who has a tuple or what holds it.
+    fn mark_port(&mut self, tuple: External) {
+        let free = !self.owners.contains_key(&tuple) && !self.holds.contains_key(&tuple);
         let (address, protocol, port) = tuple;
         let Some(id) = self.gateway_by_eip.get(&address) else { return };
         let Some(gateway) = self.gateways.get_mut(id) else { return };
@@ -34,29 +39,27 @@ impl State {
     }
 
     pub(super) fn own(&mut self, tuple: External, owner: AllocationId) -> Result<(), &'static str> {
-        if self.holds.get(&tuple).is_some_and(|hold| hold.owner.is_some_and(|other| other != owner)) {
+        if self.owners.insert(tuple, owner).is_some_and(|other| other != owner) {
             return Err("the external tuple belongs to another allocation");
         }
-        self.change_hold(tuple, |hold| hold.owner = Some(owner));
+        self.mark_port(tuple);
         Ok(())
     }
 
     /// Ends an ownership. A port that may have been in the table rests first.
     pub(super) fn disown(&mut self, tuple: External, rests: bool) {
         let due = self.machine_ms.saturating_add(self.settings.as_ref().map_or(0, |settings| settings.cooldown_ms));
-        let rests = rests && due > self.machine_ms;
         let (address, protocol, port) = tuple;
         let timer = Timer::Cooldown(address, protocol, port);
-        if rests {
-            if let Some(before) = self.holds.get(&tuple).and_then(|hold| hold.resting_ms) {
-                self.timers.remove(&(before, timer.clone()));
-            }
-            self.timers.insert((due, timer));
+        self.owners.remove(&tuple);
+        if !rests || due == self.machine_ms {
+            return self.mark_port(tuple);
         }
-        self.change_hold(tuple, |hold| {
-            hold.owner = None;
-            hold.resting_ms = if rests { Some(due) } else { hold.resting_ms };
-        });
+        if let Some(before) = self.holds.get(&tuple).and_then(|hold| hold.resting_ms) {
+            self.timers.remove(&(before, timer.clone()));
+        }
+        self.timers.insert((due, timer));
+        self.change_hold(tuple, |hold| hold.resting_ms = Some(due));
     }
 
     /// Whether a table has been read in this term, so that what concerns it may be decided and sent.

@@ -1,5 +1,6 @@
 //! Questions that the step asks: what is known already, and what an intent needs to be carried out.
 
+use crate::machine::at::At;
 use crate::machine::event::seen;
 use crate::machine::identity::Protocol;
 use crate::machine::identity::{AllocationId, GatewayId, Generation, PodKey, PodUid, TableId, Tuple, VSwitchId};
@@ -210,7 +211,7 @@ impl State {
     #[must_use]
     pub fn owner_of(&self, table: &TableId, entry: &crate::machine::identity::EntryId) -> Option<AllocationId> {
         match self.tables.get(table)?.entries.get(entry)? {
-            super::Listed::Ours(allocation, _) => Some(*allocation),
+            super::Listed::Ours(generation) => self.by_generation.get(generation).copied(),
             super::Listed::Stray(_) => None,
         }
     }
@@ -220,8 +221,9 @@ impl State {
     pub fn is_going(&self, table: &TableId, entry: &crate::machine::identity::EntryId) -> bool {
         match self.tables.get(table).and_then(|table| table.entries.get(entry)) {
             Some(super::Listed::Stray(stray)) => stray.deleted,
-            Some(super::Listed::Ours(id, generation)) => {
-                let item = self.allocations.get(id).and_then(|allocation| allocation.item(*generation));
+            Some(super::Listed::Ours(generation)) => {
+                let allocation = self.by_generation.get(generation).and_then(|id| self.allocations.get(id));
+                let item = allocation.and_then(|allocation| allocation.item(*generation));
                 item.is_some_and(|item| matches!(item.entry, Entry::Deleting { acknowledged: true, .. }))
             }
             None => false,
@@ -391,6 +393,16 @@ impl Pod {
             && self.ip.is_some()
             && self.ended.is_none()
             && self.grace_ends_ms.is_none()
+    }
+
+    /// Order of arrival: the event with which it first asked.
+    pub(crate) fn arrival(&self) -> Option<u64> {
+        self.arrival.map(At::number)
+    }
+
+    /// Machine time at which its grace period ends.
+    pub(crate) fn grace_ends_ms(&self) -> Option<u64> {
+        self.grace_ends_ms.map(At::number)
     }
 }
 

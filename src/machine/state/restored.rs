@@ -7,6 +7,7 @@
 mod parts;
 
 use self::parts::{allocation, demand, intent, item, note, place, standing, work};
+use crate::machine::at::At;
 use crate::machine::demand::{HaltReason, RefusalReason, ReleaseReason};
 use crate::machine::event::kept::{
     AllocationKept, ClaimKept, EipKept, FrameKept, IntentKept, ItemsKept, Kept, PodKept, RestsKept, StrayKept,
@@ -14,6 +15,7 @@ use crate::machine::event::kept::{
 };
 use crate::machine::event::{Event, Record, seen};
 use crate::machine::identity::{AllocationId, EntryId, GatewayId, PodKey, PodUid, TableId, protocol_of};
+use crate::machine::intent::Held;
 use crate::machine::pool::Eips;
 use crate::machine::state::{
     Address, Controller, Entry, Gateway, IllegalEvent, Listed, Pod, Standing, State, StrangeClaim, Stray, Suspect,
@@ -203,20 +205,20 @@ impl State {
             demand: demand(&body.demand).ok_or(number)?,
             barred,
             ended,
-            grace_ends_ms: body.grace_ends_ms,
+            grace_ends_ms: body.grace_ends_ms.map(At::new),
             gate: body.gate,
             owner: body.owner.as_ref().map(|owner| self.controllers.share(Controller::of(owner))),
-            arrival: body.arrival,
+            arrival: body.arrival.map(At::new),
             standing: standing(&body.standing).ok_or(number)?,
             noted: note(body.noted).ok_or(number)?,
             noted_unsure: body.noted_unsure,
-            held: Vec::new(),
+            held: Held::default(),
         };
         self.pods_by_name.or_default(pod.key.clone()).insert(uid.clone());
         if let Some(ip) = pod.ip {
             self.pods_by_ip.or_default(ip).insert(uid.clone());
         }
-        if let (Standing::Waiting { queue: Some(table), .. }, Some(arrival)) = (&pod.standing, pod.arrival) {
+        if let (Standing::Waiting { queue: Some(table), .. }, Some(arrival)) = (&pod.standing, pod.arrival()) {
             let table = self.tables.get_mut(table).ok_or("the table of its queue is not there")?;
             table.queue.insert(arrival, uid.clone());
         }
@@ -255,10 +257,11 @@ impl State {
         let id = AllocationId::from(body.allocation);
         let allocation = self.allocations.get_mut(&id).ok_or("its allocation did not come before it")?;
         let table = self.tables.get_mut(&allocation.table).ok_or("the allocation's table is not there")?;
+        allocation.items.reserve_exact(body.items.len());
         for kept in &body.items {
             let item = item(kept).ok_or("a number in it is unknown")?;
-            let hold = self.holds.or_default((allocation.eip, item.want.protocol, item.external));
-            if hold.owner.replace(id).is_some() {
+            let tuple = (allocation.eip, item.want.protocol, item.external);
+            if self.owners.insert(tuple, id).is_some() {
                 return Err("a port of it belongs to another allocation");
             }
             self.by_generation.insert(item.generation, id);
@@ -267,11 +270,11 @@ impl State {
             table.awaited_whole.extend(kept.awaited_whole.then_some(of_it));
             table.pending.extend(matches!(item.entry, Entry::Present { available: false, .. }).then_some(of_it));
             if let Some(entry) = kept.adopted.as_deref().map(EntryId::from) {
-                allocation.adopted.push((item.generation, entry.clone()));
+                allocation.unusual.change(|unusual| unusual.adopted.push((item.generation, entry.clone())));
                 self.adopted.insert((allocation.table.clone(), entry), of_it);
             }
             if let Entry::Present { id: entry, .. } | Entry::Deleting { id: entry, .. } = &item.entry {
-                table.entries.insert(entry.clone(), Listed::Ours(id, item.generation));
+                table.entries.insert(entry.clone(), Listed::Ours(item.generation));
             }
             allocation.items.push(item);
         }
@@ -292,7 +295,7 @@ impl State {
             stale: body.stale,
             deleted: body.deleted,
             deleted_ms: body.deleted_ms,
-            held: Vec::new(),
+            held: Held::default(),
         };
         self.index_stray(&stray, &table_id, &id, true);
         let table = self.tables.get_mut(&table_id).ok_or("its table is not there")?;
@@ -331,7 +334,7 @@ impl State {
             published: seen.published,
             written_by_us: seen.manager == seen::MANAGER_NATGW,
             ghost: body.ghost,
-            held: Vec::new(),
+            held: Held::default(),
         };
         let key = PodKey::new(seen.namespace, seen.name);
         self.index_claim(&key, claim);
@@ -369,7 +372,7 @@ impl State {
                 self.allocations.get_mut(&AllocationId::from(*id)).map(|allocation| &mut allocation.held)
             }
         };
-        held.ok_or("whose it is did not come before it")?.push(intent.clone());
+        held.ok_or("whose it is did not come before it")?.change(|held| held.push(intent.clone()));
         self.agenda.restore(intent, body.rests_on);
         Ok(())
     }

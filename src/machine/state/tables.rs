@@ -4,9 +4,10 @@
 //! whatever the generation. Every other entry is a stray: marked, it stands for nothing and will be decided stale;
 //! unmarked, it is somebody else's and only its place is noted.
 
+use crate::machine::at::At;
 use crate::machine::event::seen;
 use crate::machine::identity::{AllocationId, EntryId, Generation, Mark, TableId, Tuple, protocol_of};
-use crate::machine::intent::Intent;
+use crate::machine::intent::{Held, Intent};
 use crate::machine::state::{Entry, Listed, RefusedClass, State, Stray, Subject, Timer};
 
 /// How long after an unanswered creation, or a change of leader, an effect may still show up (design.md §2.5).
@@ -43,8 +44,8 @@ impl State {
         let (table, id) = (TableId::from(body.table.as_str()), EntryId::from(body.entry.as_str()));
         let mark = Mark::parse(&body.name).filter(|mark| self.settings.as_ref().is_some_and(|s| mark.is_of(s.cluster)));
         if let Some(mark) = &mark {
-            self.meet_stamp(mark.allocation.0, self.allocations_decided);
-            self.meet_stamp(mark.generation.0, self.generations_decided);
+            self.meet_stamp(mark.allocation.stamp(), self.allocations_decided);
+            self.meet_stamp(mark.generation.stamp(), self.generations_decided);
         }
         let item = match &mark {
             Some(mark) => self.item_of(mark, &table, body),
@@ -53,20 +54,19 @@ impl State {
         let known = self.tables.or_default(table.clone()).entries.remove_entry(&id);
         let (id, before) = known.map_or((id, None), |(id, listed)| (id, Some(listed)));
         match (before, item) {
-            (Some(Listed::Ours(allocation, generation)), Some(now)) if (allocation, generation) == now => {
-                let shown = Listed::Ours(allocation, generation);
-                self.tables.or_default(table).entries.insert(id.clone(), shown);
+            (Some(Listed::Ours(generation)), Some(now)) if generation == now.1 => {
+                self.tables.or_default(table).entries.insert(id.clone(), Listed::Ours(generation));
                 self.show(now, id, body.status);
             }
             (before, now) => {
                 match before {
-                    Some(Listed::Ours(allocation, generation)) => self.lose(allocation, generation),
+                    Some(Listed::Ours(generation)) => self.lose(generation),
                     Some(Listed::Stray(stray)) => self.drop_stray(&table, &id, *stray),
                     None => {}
                 }
                 match now {
                     Some(now) => {
-                        self.tables.or_default(table).entries.insert(id.clone(), Listed::Ours(now.0, now.1));
+                        self.tables.or_default(table).entries.insert(id.clone(), Listed::Ours(now.1));
                         self.show(now, id, body.status);
                     }
                     None => self.add_stray(&table, &id, body, mark.is_some()),
@@ -107,7 +107,8 @@ impl State {
     }
 
     /// The entry of an item is there no more, or is no more what it was.
-    pub(super) fn lose(&mut self, allocation: AllocationId, generation: Generation) {
+    pub(super) fn lose(&mut self, generation: Generation) {
+        let Some(allocation) = self.by_generation.get(&generation).copied() else { return };
         self.put_entry(allocation, generation, Entry::Gone);
         self.refresh_allocation(allocation);
         self.worklist.insert(Subject::Allocation(allocation));
@@ -126,7 +127,7 @@ impl State {
             stale: false,
             deleted: false,
             deleted_ms: 0,
-            held: Vec::new(),
+            held: Held::default(),
         };
         self.put_stray(table, id, stray);
     }
@@ -175,7 +176,7 @@ impl State {
             table.strays_internal.remove(&internal);
         }
         for external in stray.external() {
-            let owner = self.holds.get(&external).and_then(|hold| hold.owner);
+            let owner = self.owners.get(&external).copied();
             if stray.marked && owner.is_none() {
                 // It was a pod's until now: players may still knock.
                 self.disown(external, true);
@@ -195,7 +196,7 @@ impl State {
 
     pub(super) fn entry_vanished(&mut self, table: &TableId, id: &EntryId) {
         match self.tables.or_default(table.clone()).entries.remove(id) {
-            Some(Listed::Ours(allocation, generation)) => self.lose(allocation, generation),
+            Some(Listed::Ours(generation)) => self.lose(generation),
             Some(Listed::Stray(stray)) => self.drop_stray(table, id, *stray),
             None => {}
         }
@@ -378,8 +379,9 @@ fn is_overdue(stray: &Stray, began_ms: u64) -> bool {
 
 /// What is known of an entry that a complete listing does not show.
 fn missed(entry: &Entry, going: bool, began_ms: u64) -> Entry {
-    let proven = |first: &Option<u64>| first.is_some_and(|first| began_ms >= first.saturating_add(ABSENCE_INTERVAL_MS));
-    let first = |first: &Option<u64>| Some(first.unwrap_or(began_ms));
+    let long_ago = |first: At| began_ms >= first.number().saturating_add(ABSENCE_INTERVAL_MS);
+    let proven = |first: &Option<At>| first.is_some_and(long_ago);
+    let first = |first: &Option<At>| Some(first.unwrap_or(At::new(began_ms)));
     match entry {
         Entry::Unknown { missed_ms, .. } if going && proven(missed_ms) => Entry::Gone,
         Entry::Unknown { since, missed_ms, .. } => {
@@ -453,7 +455,7 @@ impl State {
     ) -> Vec<(Generation, Option<EntryId>)> {
         let Some(table) = self.tables.get(table) else { return Vec::new() };
         let known = missing.iter().filter_map(|entry| match table.entries.get(entry) {
-            Some(Listed::Ours(allocation, generation)) => Some((*allocation, *generation)),
+            Some(Listed::Ours(generation)) => Some((self.by_generation.get(generation).copied()?, *generation)),
             Some(Listed::Stray(_)) | None => None,
         });
         let candidates: std::collections::BTreeSet<_> = known.chain(table.awaited.iter().copied()).collect();
@@ -472,8 +474,8 @@ impl State {
     ) -> Option<(Generation, Option<EntryId>)> {
         let allocation = self.allocations.get(&id)?;
         let item = allocation.item(generation)?;
-        let again =
-            |missed: &Option<u64>| missed.is_none_or(|first| began_ms >= first.saturating_add(ABSENCE_INTERVAL_MS));
+        let long_ago = |first: At| began_ms >= first.number().saturating_add(ABSENCE_INTERVAL_MS);
+        let again = |missed: &Option<At>| missed.is_none_or(long_ago);
         let removal = allocation.removal(item).is_some();
         let (since, tells, entry) = match &item.entry {
             Entry::Unknown { since, looked, missed_ms } => (*since, !looked || (removal && again(missed_ms)), None),

@@ -68,14 +68,16 @@ impl State {
         }
         self.refresh_successor(id);
         // What its predecessors may do depends on what its status shows.
-        for predecessor in self.allocations.get(&id).map(|a| a.predecessors.clone()).unwrap_or_default() {
+        for predecessor in self.allocations.get(&id).map(|a| a.unusual.predecessors.clone()).unwrap_or_default() {
             self.refresh_allocation(predecessor);
         }
     }
 
     /// Entries of a successor wait for those that are in their way.
     fn refresh_successor(&mut self, id: AllocationId) {
-        let Some(successor) = self.allocations.get(&id).and_then(|allocation| allocation.successor) else { return };
+        let Some(successor) = self.allocations.get(&id).and_then(|allocation| allocation.unusual.successor) else {
+            return;
+        };
         let Some(allocation) = self.allocations.get(&successor) else { return };
         let (quiet, clear) = (self.is_quiet(successor, allocation), self.is_clear(allocation));
         let wanted = intents_of(successor, allocation, quiet, clear);
@@ -93,7 +95,7 @@ impl State {
     fn is_quiet_to(&self, pod: Option<&Pod>, id: AllocationId, allocation: &Allocation) -> bool {
         let says_ready = |pod: &Pod| matches!(pod.noted.phase, NotePhase::Ready | NotePhase::Kept);
         let told = |pod: &Pod| pod.noted_unsure || (says_ready(pod) && pod.noted.allocation == id);
-        let shown = match allocation.successor {
+        let shown = match allocation.unusual.successor {
             // The status is the successor's, and shows the earlier entries until it was written or withdrawn.
             Some(successor) => self.allocations.get(&successor).is_some_and(|a| a.published == Published::Unknown),
             None => allocation.published != Published::Nothing,
@@ -105,7 +107,7 @@ impl State {
     /// would refuse a second one.
     fn is_clear(&self, allocation: &Allocation) -> bool {
         let in_the_way = |earlier: &Allocation| earlier.table == allocation.table && earlier.ip == allocation.ip;
-        !allocation.predecessors.iter().any(|id| self.allocations.get(id).is_some_and(in_the_way))
+        !allocation.unusual.predecessors.iter().any(|id| self.allocations.get(id).is_some_and(in_the_way))
     }
 
     pub(super) fn refresh_table(&mut self, id: &TableId) {
@@ -123,7 +125,7 @@ impl State {
     pub(super) fn refresh_pod(&mut self, uid: &PodUid) {
         let Some(pod) = self.pods.get(uid) else { return };
         let wanted = self.intents_of_pod(uid, pod);
-        if wanted == pod.held {
+        if wanted == *pod.held {
             return;
         }
         if wanted.iter().any(|intent| matches!(intent, Intent::MarkPod { .. })) {
@@ -229,7 +231,7 @@ pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool,
     let complete = live && allocation.all_available();
     let content = Published::Content(allocation.revision);
     // What a new leader has not looked for yet may be there: players are not sent away for not knowing.
-    let unseen = |item: &&Item| !item.leaving && matches!(item.entry, Entry::Unknown { looked: false, .. });
+    let unseen = |item: &&Item| !item.is_leaving() && matches!(item.entry, Entry::Unknown { looked: false, .. });
     let in_doubt = live && allocation.items.iter().any(|item| unseen(&item));
     let shown = allocation.published == content && allocation.lacks & (LACKS_STATUS | EDITED_STATUS) == 0;
     match (complete, allocation.published) {
@@ -244,7 +246,7 @@ pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool,
     for item in &allocation.items {
         wanted.extend(intent_of(id, allocation, item, claimed && clear, quiet));
     }
-    let over = allocation.is_over() && allocation.predecessors.is_empty() && !allocation.is_succeeded();
+    let over = allocation.is_over() && allocation.unusual.predecessors.is_empty() && !allocation.is_succeeded();
     if matches!(allocation.phase, Phase::Releasing { .. }) && over && allocation.published == Published::Nothing {
         wanted.push(Intent::ReleaseClaim { allocation: id });
     }
@@ -277,7 +279,7 @@ fn may_go(allocation: &Allocation, item: &Item, quiet: bool) -> bool {
     match allocation.phase {
         Phase::Live => {
             let content = Published::Content(allocation.revision);
-            item.leaving && (allocation.published == Published::Nothing || allocation.published == content)
+            item.is_leaving() && (allocation.published == Published::Nothing || allocation.published == content)
         }
         Phase::Rebinding { .. } | Phase::Reserved { .. } | Phase::Releasing { .. } => quiet,
     }

@@ -30,12 +30,12 @@ impl Model {
     pub fn create_claim(&mut self, mapping: &Mapping) -> Result<ClaimFound, ClusterError> {
         let key = &mapping.key;
         if self.claims.contains_key(key) {
-            let message = format!("poddnats.alibabacloud.com {:?} already exists", &*key.name);
+            let message = format!("poddnats.alibabacloud.com {:?} already exists", key.name());
             return Err(refused("create_claim", ClusterErrorClass::AlreadyExists, message));
         }
-        if self.ending.contains(&*key.namespace) {
+        if self.ending.contains(key.namespace()) {
             let message =
-                format!("namespace {:?} is being terminated: no object can be created in it", &*key.namespace);
+                format!("namespace {:?} is being terminated: no object can be created in it", key.namespace());
             return Err(refused("create_claim", ClusterErrorClass::Refused, message));
         }
         let mut object = poddnat::encode(mapping, poddnat::owner_of(mapping));
@@ -138,7 +138,7 @@ impl Model {
     /// The object of a name, if it is still what was found.
     fn standing(&self, call: &'static str, key: &PodKey, found: &ClaimFound) -> Result<&PodDnat, ClusterError> {
         let Some(object) = self.claims.get(key) else {
-            let message = format!("poddnats.alibabacloud.com {:?} not found", &*key.name);
+            let message = format!("poddnats.alibabacloud.com {:?} not found", key.name());
             return Err(refused(call, ClusterErrorClass::Gone, message));
         };
         let (uid, version) = (&object.metadata.uid, &object.metadata.resource_version);
@@ -156,14 +156,14 @@ impl Model {
 
     fn read_back(&self, call: &'static str, key: &PodKey) -> Result<ClaimFound, ClusterError> {
         let gone =
-            || refused(call, ClusterErrorClass::Gone, format!("poddnats.alibabacloud.com {:?} not found", &*key.name));
+            || refused(call, ClusterErrorClass::Gone, format!("poddnats.alibabacloud.com {:?} not found", key.name()));
         self.read_claim(key).ok_or_else(gone)
     }
 
     fn exists(&self, key: &PodKey, owner: &OwnerReference) -> bool {
         if owner.kind == "Pod" {
             let name = self.names.get(&owner.uid);
-            return name.is_some_and(|name| name.namespace == key.namespace && *name.name == *owner.name);
+            return name.is_some_and(|name| name.namespace() == key.namespace() && *name.name() == *owner.name);
         }
         self.controllers.contains(&owner.uid)
     }
@@ -187,9 +187,9 @@ impl Model {
         self.forget_owners(key);
         let Some(object) = self.claims.remove(key) else { return };
         let version = self.next_version();
-        let (namespace, name) = (key.namespace.to_string(), key.name.to_string());
+        let (namespace, name) = (key.namespace().to_string(), key.name().to_string());
         self.history.record(version, Change::ClaimGone(ClaimGone { namespace, name, uid: object.metadata.uid }));
-        self.finish_namespace(&key.namespace);
+        self.finish_namespace(key.namespace());
     }
 
     fn forget_owners(&mut self, key: &PodKey) {

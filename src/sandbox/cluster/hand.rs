@@ -83,7 +83,7 @@ impl Model {
     /// is none of that name, and the namespace is not being deleted.
     pub fn insert_claim(&mut self, manager: &str, object: PodDnat) -> bool {
         let key = PodKey::new(object.metadata.namespace.as_str(), object.metadata.name.as_str());
-        if self.claims.contains_key(&key) || self.ending.contains(&*key.namespace) {
+        if self.claims.contains_key(&key) || self.ending.contains(key.namespace()) {
             return false;
         }
         let mut object = object;
@@ -115,19 +115,19 @@ impl Model {
         self.ending.insert(namespace.to_owned());
         let first = PodKey::new(namespace, "");
         let pods = self.pods.range(&first..).map(|(key, _)| key);
-        let pods: Vec<_> = pods.take_while(|key| *key.namespace == *namespace).cloned().collect();
+        let pods: Vec<_> = pods.take_while(|key| *key.namespace() == *namespace).cloned().collect();
         for key in &pods {
             self.pod_written(key);
         }
         let workloads: Vec<WorkloadKey> =
-            self.workloads.keys().filter(|key| *key.name.namespace == *namespace).cloned().collect();
+            self.workloads.keys().filter(|key| *key.name.namespace() == *namespace).cloned().collect();
         for key in workloads {
             self.remove_workload(&key);
         }
         for key in pods {
             self.ask_pod_to_go(&key, None);
         }
-        let claims = self.claims.range(&first..).take_while(|(key, _)| *key.namespace == *namespace);
+        let claims = self.claims.range(&first..).take_while(|(key, _)| *key.namespace() == *namespace);
         let claims: Vec<_> = claims.map(|(key, claim)| (key.clone(), claim.metadata.uid.clone())).collect();
         for (key, uid) in claims {
             self.delete_claim(&key, &uid);

@@ -279,8 +279,8 @@ impl Model {
             return;
         }
         let first = PodKey::new(namespace, "");
-        let pods = self.pods.range(&first..).next().is_some_and(|(key, _)| *key.namespace == *namespace);
-        let claims = self.claims.range(&first..).next().is_some_and(|(key, _)| *key.namespace == *namespace);
+        let pods = self.pods.range(&first..).next().is_some_and(|(key, _)| *key.namespace() == *namespace);
+        let claims = self.claims.range(&first..).next().is_some_and(|(key, _)| *key.namespace() == *namespace);
         if !pods && !claims {
             self.ending.remove(namespace);
         }

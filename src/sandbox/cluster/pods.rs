@@ -178,7 +178,7 @@ impl Model {
     /// when that has gone.
     pub(super) fn create_pod(&mut self, birth: Birth<'_>) -> bool {
         let Birth { key, annotations, spec, owner, workload } = birth;
-        if self.pods.contains_key(&key) || self.ending.contains(&*key.namespace) {
+        if self.pods.contains_key(&key) || self.ending.contains(key.namespace()) {
             return false;
         }
         let uid = self.next_uid();
@@ -269,7 +269,7 @@ impl Model {
         self.history.record(version, Change::PodGone(PodGone { uid: pod.uid.clone() }));
         self.owner_gone(&pod.uid);
         self.member_removed(&pod);
-        self.finish_namespace(&key.namespace);
+        self.finish_namespace(key.namespace());
     }
 
     /// Gives back the address that a pod holds alone. Whoever waits longest for one starts next.
@@ -300,8 +300,8 @@ impl Model {
         let (annotations, oversized) = asking_annotations(texts);
         let owner = pod.owner.clone();
         PodSeen {
-            namespace: pod.key.namespace.to_string(),
-            name: pod.key.name.to_string(),
+            namespace: pod.key.namespace().to_string(),
+            name: pod.key.name().to_string(),
             uid: pod.uid.clone(),
             ip: pod.ip,
             annotations,
@@ -312,7 +312,7 @@ impl Model {
             terminal: pod.finished(),
             terminating_grace_ms: pod.deleting,
             containers_terminated: pod.containers_terminated,
-            namespace_terminating: self.ending.contains(&*pod.key.namespace),
+            namespace_terminating: self.ending.contains(pod.key.namespace()),
             owner: owner.map(|Owner { api_version, kind, name, uid }| (api_version, kind, name, uid)),
             gate: pod.spec.gates.iter().any(|gate| gate == READINESS_GATE),
             created_wall_ms: self.wall_ms(pod.created_ms).div_euclid(1000).saturating_mul(1000),

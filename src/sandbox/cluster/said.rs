@@ -58,8 +58,8 @@ impl Said {
         let same: Same = (mark.pod.to_string(), mark.warning, mark.reason.to_owned(), mark.message.clone());
         let before = self.places.insert(same, version).and_then(|place| self.events.remove(&place));
         let event = PodEvent {
-            namespace: mark.key.namespace.to_string(),
-            name: mark.key.name.to_string(),
+            namespace: mark.key.namespace().to_string(),
+            name: mark.key.name().to_string(),
             uid: mark.pod.to_string(),
             warning: mark.warning,
             reason: mark.reason.to_owned(),

@@ -133,7 +133,7 @@ fn class<T: std::fmt::Debug>(result: Result<T, crate::ports::cluster::ClusterErr
 }
 
 fn names(model: &Model) -> Vec<String> {
-    model.pods().map(|pod| pod.key.name.to_string()).collect()
+    model.pods().map(|pod| pod.key.name().to_string()).collect()
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn scaling_down_spares_pods_that_are_ready() {
     }
     model.apply_manifests(&[scaled(2)], 2_000).unwrap();
     model.advance(5_000);
-    assert_eq!(names(&model), [pods[1].key.name.to_string(), pods[3].key.name.to_string()]);
+    assert_eq!(names(&model), [pods[1].key.name().to_string(), pods[3].key.name().to_string()]);
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn a_deployment_replaces_what_goes_and_what_finished() {
     assert_eq!(model.pods().filter(|pod| pod.active()).count(), 2);
     model.advance(10_000);
     assert_eq!(model.pods().count(), 3, "the finished pod stays");
-    assert!(model.list_pods().iter().any(|pod| pod.terminal && pod.name == *first[1].name));
+    assert!(model.list_pods().iter().any(|pod| pod.terminal && pod.name == *first[1].name()));
 }
 
 #[test]

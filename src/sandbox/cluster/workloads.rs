@@ -261,18 +261,18 @@ impl Model {
         let owner = Owner {
             api_version: "apps/v1".to_owned(),
             kind: "StatefulSet".to_owned(),
-            name: key.name.name.to_string(),
+            name: key.name.name().to_string(),
             uid,
         };
-        let name = format!("{}-{ordinal}", key.name.name);
-        self.bear(key, PodKey::new(key.name.namespace.clone(), name), &wanted, Some(owner));
+        let name = format!("{}-{ordinal}", key.name.name());
+        self.bear(key, PodKey::new(key.name.namespace(), name), &wanted, Some(owner));
     }
 
     fn create_replica(&mut self, key: &WorkloadKey) -> bool {
         let Some(workload) = self.workloads.get(key) else { return false };
         let wanted = workload.wanted.clone();
         let Some(uid) = workload.replica_sets.get(&wanted.hash).cloned() else { return false };
-        let set = format!("{}-{}", key.name.name, wanted.hash);
+        let set = format!("{}-{}", key.name.name(), wanted.hash);
         let owner = Owner {
             api_version: "apps/v1".to_owned(),
             kind: "ReplicaSet".to_owned(),
@@ -283,7 +283,7 @@ impl Model {
         let mut attempt = 0_u64;
         let name = loop {
             let suffix = letters(&format!("{uid}/{}/{attempt}", self.created), 5);
-            let name = PodKey::new(key.name.namespace.clone(), format!("{base}{suffix}"));
+            let name = PodKey::new(key.name.namespace(), format!("{base}{suffix}"));
             if !self.pods.contains_key(&name) {
                 break name;
             }
@@ -347,7 +347,7 @@ pub(super) fn letters(text: &str, count: usize) -> String {
 
 /// The StatefulSet and the ordinal that a pod's name may belong to.
 fn ordinal_of(key: &PodKey) -> Option<(PodKey, u32)> {
-    let (set, ordinal) = key.name.rsplit_once('-')?;
+    let (set, ordinal) = key.name().rsplit_once('-')?;
     let number: u32 = ordinal.parse().ok()?;
-    (number.to_string() == ordinal).then(|| (PodKey::new(key.namespace.clone(), set), number))
+    (number.to_string() == ordinal).then(|| (PodKey::new(key.namespace(), set), number))
 }

@@ -84,7 +84,7 @@ fn table(mapped: &Mapped) -> String {
     let mut claims: std::collections::BTreeMap<_, _> =
         mapped.claims.iter().map(|claim| ((&*claim.metadata.namespace, &*claim.metadata.name), claim)).collect();
     for (key, ip, status) in &mapped.pods {
-        let claim = claims.remove(&(&*key.namespace, &*key.name));
+        let claim = claims.remove(&(key.namespace(), key.name()));
         let ip = ip.map_or_else(String::new, |ip| ip.to_string());
         let ports = claim.map_or_else(String::new, |claim| ports(&claim.spec));
         table.add_row([

@@ -381,7 +381,7 @@ impl Facts {
         self.edited.retain(|key, published| {
             let shown = model
                 .poddnats()
-                .find(|object| *object.metadata.namespace == *key.namespace && *object.metadata.name == *key.name);
+                .find(|object| *object.metadata.namespace == *key.namespace() && *object.metadata.name == *key.name());
             let shown = shown.into_iter().flat_map(|object| &object.status.entries);
             let shown: Vec<EntryId> = shown.map(|entry| entry.forward_entry_id.as_str().into()).collect();
             published.as_ref() != Some(&shown)

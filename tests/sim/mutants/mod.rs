@@ -73,7 +73,8 @@ impl Mutant {
             }
             Self::ForeignIsOurs => {
                 let stamp = Stamp { term: 1, n: 999_999 };
-                let mark = Mark::new(UidHash::of("c1"), &"x".into(), AllocationId(stamp), Generation(stamp));
+                let mark =
+                    Mark::new(UidHash::of("c1"), &"x".into(), AllocationId::from(stamp), Generation::from(stamp));
                 for entry in listed.items.iter_mut().filter(|entry| Mark::parse(&entry.name).is_none()) {
                     entry.name = mark.to_string();
                 }

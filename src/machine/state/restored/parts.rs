@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::machine::at::At;
 use crate::machine::demand::{
     Demand, Note, Phase as NotePhase, Refusal, RefusalReason, ReleaseReason, WaitReason, Want,
 };
@@ -9,9 +10,10 @@ use crate::machine::event::kept::{
     AllocationKept, DemandKept, EntryKept, ItemKept, NoteKept, StandingKept, WantedKept, WorkKept,
 };
 use crate::machine::identity::{PodKey, protocol_of};
-use crate::machine::intent::Intent;
+use crate::machine::intent::{Held, Intent};
+use crate::machine::seldom::Seldom;
 use crate::machine::state::{
-    Allocation, Claim, Controller, Entry, Item, Phase, Place, Published, RefusedClass, Standing, Subject,
+    Allocation, Claim, Controller, Entry, Item, Phase, Place, Published, RefusedClass, Standing, Subject, Unusual,
 };
 
 pub(super) fn place((eni, vswitch, zone): (&str, &str, &str)) -> Place {
@@ -31,7 +33,8 @@ pub(super) fn demand(kept: &DemandKept) -> Option<Demand> {
             Demand::On { wants: wants.collect::<Option<_>>()?, fixed: *fixed }
         }
         DemandKept::Refused(reason, detail) => {
-            Demand::Refused(Refusal { reason: RefusalReason::from_number(*reason)?, detail: detail.clone() })
+            let reason = RefusalReason::from_number(*reason)?;
+            Demand::Refused(Box::new(Refusal { reason, detail: detail.as_str().into() }))
         }
     })
 }
@@ -80,7 +83,7 @@ pub(super) fn allocation(
             (2, _) => Claim::Refused,
             _ => return None,
         },
-        claimed: body.claimed,
+        claimed: body.claimed.map(At::new),
         claim_uid: body.claim_uid.as_ref().map(|(uid, since)| (uid.as_str().into(), *since)),
         claim_deleting: body.claim_deleting,
         revision: body.revision,
@@ -94,24 +97,31 @@ pub(super) fn allocation(
         lacks: body.lacks,
         established: body.established,
         probe: body.probe,
-        retries: body.retries,
-        retry_ms: body.retry_ms,
         owner,
-        absent_since_wall_ms: body.absent_since_wall_ms,
-        retention_ms: body.retention_ms,
         expired: body.expired,
         moved: body.moved,
         relocated: body.relocated,
+        kept: body.kept,
+        edited: body.edited,
+        unusual: Seldom::new(unusual(body)),
+        held: Held::default(),
+        hashed: [0; 4],
+    })
+}
+
+/// What few have. What was adopted comes with the items.
+fn unusual(body: &AllocationKept) -> Unusual {
+    Unusual {
+        retries: body.retries,
+        retry_ms: body.retry_ms,
+        absent_since_wall_ms: body.absent_since_wall_ms,
+        retention_ms: body.retention_ms,
         successor: body.successor.map(Into::into),
         predecessors: body.predecessors.iter().copied().map(Into::into).collect(),
         adopted: Vec::new(),
-        kept: body.kept,
-        edited: body.edited,
         heals: body.heals.clone(),
         contest_ms: body.contest_ms,
-        held: Vec::new(),
-        hashed: [0; 4],
-    })
+    }
 }
 
 pub(super) fn item(kept: &ItemKept) -> Option<Item> {
@@ -120,13 +130,12 @@ pub(super) fn item(kept: &ItemKept) -> Option<Item> {
         external: kept.external,
         generation: kept.generation.into(),
         port_break: kept.port_break,
-        leaving: kept.leaving.is_some(),
-        leaving_since: kept.leaving.unwrap_or(0),
+        leaving: kept.leaving.map(At::new),
         touched: kept.touched,
         entry: match &kept.entry {
             EntryKept::Planned => Entry::Planned,
             EntryKept::Unknown(since, looked, missed_ms) => {
-                Entry::Unknown { since: *since, looked: *looked, missed_ms: *missed_ms }
+                Entry::Unknown { since: *since, looked: *looked, missed_ms: missed_ms.map(At::new) }
             }
             EntryKept::Refused(since, class, looked) => {
                 Entry::Refused { since: *since, class: RefusedClass::from_number(*class)?, looked: *looked }
@@ -136,14 +145,14 @@ pub(super) fn item(kept: &ItemKept) -> Option<Item> {
                 since: *since,
                 available: *available,
                 verified: *verified,
-                missed_ms: *missed_ms,
+                missed_ms: missed_ms.map(At::new),
             },
             EntryKept::Deleting(id, since, since_ms, acknowledged, missed_ms) => Entry::Deleting {
                 id: id.as_str().into(),
                 since: *since,
                 since_ms: *since_ms,
                 acknowledged: *acknowledged,
-                missed_ms: *missed_ms,
+                missed_ms: missed_ms.map(At::new),
             },
             EntryKept::Gone => Entry::Gone,
         },
