@@ -295,3 +295,22 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::event::control::TermStarted;
+
+    fn begun(seq: u64, term: u64) -> Record {
+        let started = TermStarted { term, holder: "leader".to_owned(), predecessor: None };
+        Record { seq, term, machine_ms: 0, wall_ms: 0, event: Event::TermStarted(started) }
+    }
+
+    #[test]
+    fn the_last_term_that_can_be_counted_begins_and_the_next_does_not() {
+        let mut state = State::default();
+        state.apply(&begun(1, TERM_MAX)).unwrap();
+        let refused = state.apply(&begun(2, TERM_MAX + 1)).unwrap_err();
+        assert_eq!((refused.seq, refused.reason), (2, "its term is too high to be counted"));
+    }
+}
