@@ -22,8 +22,8 @@ struct OneEffect {
     requests: BTreeMap<String, (CreateEntry, u64)>,
     /// Entries by name, that came by a request of ours and did not go by somebody else's hand.
     created: BTreeMap<String, EntryId>,
-    /// Of each external tuple: when its last entry went, and whose it was.
-    gone: BTreeMap<String, (u64, String)>,
+    /// Of each external tuple: when its last entry went, and what that was.
+    gone: BTreeMap<String, (u64, NewEntry)>,
 }
 
 pub(super) fn make() -> Box<dyn Invariant> {
@@ -86,7 +86,7 @@ impl Invariant for OneEffect {
                 // What somebody removed may have been asked for again before anybody noticed.
                 Effect::RemovedByHand | Effect::EditedByHand => self.created.retain(|_, id| id != entry),
                 Effect::Gone if fate.is_some_and(|fate| !fate.by_hand && !fate.late) => {
-                    self.gone.insert(outside(spec), (line.at_ms, owner(spec)));
+                    self.gone.insert(outside(spec), (line.at_ms, spec.clone()));
                 }
                 Effect::Gone
                 | Effect::Available
@@ -120,15 +120,20 @@ impl OneEffect {
     }
 
     fn rested(&self, look: &Look<'_>, at_ms: u64, spec: &NewEntry, found: &mut Vec<String>) {
-        let Some((gone_ms, before)) = self.gone.get(&outside(spec)) else { return };
-        let after = owner(spec);
+        let Some((gone_ms, last)) = self.gone.get(&outside(spec)) else { return };
+        let (before, after) = (owner(last), owner(spec));
         // What was adopted carried no mark: whose it became it does not say.
-        if crate::original::is_of_original(before) {
+        if crate::original::is_of_original(&before) {
+            return;
+        }
+        // A claim in which somebody gave the allocation another number is all that a leader without history knows: it is
+        // still the same creation for the same pod.
+        if look.world.outside.faults.borrow().is_on(Fault::ClaimEdited) && is_renumbered(last, spec) {
             return;
         }
         let skewed = look.world.outside.faults.borrow().is_on(Fault::ClockSkewed);
         let rest_ms = if skewed { SKEWED_REST_MS } else { COOLDOWN_MS };
-        if at_ms < gone_ms + rest_ms && *before != after && !look.facts.forgotten_since(*gone_ms) {
+        if at_ms < gone_ms + rest_ms && before != after && !look.facts.forgotten_since(*gone_ms) {
             found.push(format!("{} went from {before} at {gone_ms} to {after} at {at_ms}", outside(spec)));
         }
     }
@@ -148,6 +153,13 @@ pub fn tuple(spec: &NewEntry) -> Option<Tuple> {
 
 fn outside(spec: &NewEntry) -> String {
     format!("{}:{:?}/{:?}", spec.external_ip, spec.external_port, spec.protocol)
+}
+
+/// Whether two entries are the same creation for the same address of the same pod, but for the allocation's number.
+fn is_renumbered(before: &NewEntry, after: &NewEntry) -> bool {
+    let [Some(mark), Some(mut renumbered)] = [before, after].map(|spec| Mark::parse(&spec.name)) else { return false };
+    renumbered.allocation = mark.allocation;
+    renumbered == mark && (before.internal_ip, &before.internal_port) == (after.internal_ip, &after.internal_port)
 }
 
 fn owner(spec: &NewEntry) -> String {
