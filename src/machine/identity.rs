@@ -108,7 +108,7 @@ name!(
 
 /// Namespace and name of a pod, and so of its PodDNAT. In order of namespace, then of name.
 ///
-/// Both stand in one text with [`KEY_SEPARATOR`] between them.
+/// Both stand in one text with a character between them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "KeyParts", into = "KeyParts")]
 pub struct PodKey(Text);

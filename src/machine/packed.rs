@@ -4,7 +4,7 @@
 //! a full one takes. Here the entries stand in runs, sorted vectors that get room for a few more at a time, and a
 //! `BTreeMap` leads to the runs: finding, adding and taking out cost O(log n), and a move within one run.
 //!
-//! Invariants: no run is empty or longer than [`RUN_MAX`]; the keys of a run are not below the bound under which it is
+//! Invariants: no run is empty or longer than `RUN_MAX`; the keys of a run are not below the bound under which it is
 //! found, and below the bound of the next.
 
 use std::borrow::Borrow;

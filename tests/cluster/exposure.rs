@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use natgw::machine::identity::{Mark, PodUid};
+use natgw::machine::identity::{Mark, PodUid, UidHash};
 use natgw::sandbox::vpc::{Effect, LedgerLine};
 use serde_json::Value;
 use tokio::runtime::Builder;
@@ -76,44 +76,7 @@ impl Exposure {
         world.api.create(pods, &nudge).unwrap();
         let (entries, tenancies) = (self.entries.join().unwrap(), self.pods.join().unwrap());
         world.api.delete(&format!("{pods}/nudge"), &serde_json::json!({ "gracePeriodSeconds": 0 })).unwrap();
-        let now = Instant::now();
-        let mut exposed = Exposed {
-            entries: entries.len(),
-            pods: tenancies.len(),
-            longest: Duration::ZERO,
-            times: 0,
-            what: String::new(),
-        };
-        let mut by_address: BTreeMap<&str, Vec<&Tenancy>> = BTreeMap::new();
-        for tenancy in &tenancies {
-            by_address.entry(&tenancy.address).or_default().push(tenancy);
-        }
-        for entry in &entries {
-            for tenancy in by_address.get(entry.address.as_str()).into_iter().flatten() {
-                if entry.mark.is_for(&PodUid::new(tenancy.pod.as_str())) {
-                    continue;
-                }
-                let until = entry.until.unwrap_or(now).min(tenancy.until.unwrap_or(now));
-                let time = until.saturating_duration_since(entry.from.max(tenancy.from));
-                exposed.times += usize::from(!time.is_zero());
-                if time > exposed.longest {
-                    exposed.longest = time;
-                    let ms = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(self.began).as_millis());
-                    let (from, until) = (ms(Some(entry.from)), ms(entry.until));
-                    exposed.what = format!(
-                        "{} of allocation {} from {from:?} to {until:?} ms, pod {} from {:?} to {:?} ms",
-                        entry.address,
-                        entry.mark.allocation,
-                        tenancy.pod,
-                        ms(Some(tenancy.from)),
-                        ms(tenancy.until)
-                    );
-                }
-                let both = entry.until.is_none() && tenancy.until.is_none();
-                assert!(!both, "at rest {} leads to pod {}, for which it was not made", entry.address, tenancy.pod);
-            }
-        }
-        exposed
+        judged(&entries, &tenancies, [self.began, Instant::now()])
     }
 }
 
@@ -130,6 +93,76 @@ impl fmt::Display for Exposed {
         let longest = longest.as_millis();
         write!(f, "exposure: longest {longest} ms, {times} times, of {entries} entries and {pods} pods; {what}")
     }
+}
+
+/// How long each entry led to a pod that it was not made for, by what there was between those two moments. Panics where one
+/// does so at their end.
+fn judged(entries: &[Entry], tenancies: &[Tenancy], [began, now]: [Instant; 2]) -> Exposed {
+    let mut exposed = Exposed {
+        entries: entries.len(),
+        pods: tenancies.len(),
+        longest: Duration::ZERO,
+        times: 0,
+        what: String::new(),
+    };
+    let mut by_address: BTreeMap<&str, Vec<&Tenancy>> = BTreeMap::new();
+    for tenancy in tenancies {
+        by_address.entry(&tenancy.address).or_default().push(tenancy);
+    }
+    for entry in entries {
+        for tenancy in by_address.get(entry.address.as_str()).into_iter().flatten() {
+            if entry.mark.is_for(&PodUid::new(tenancy.pod.as_str())) {
+                continue;
+            }
+            let until = entry.until.unwrap_or(now).min(tenancy.until.unwrap_or(now));
+            let time = until.saturating_duration_since(entry.from.max(tenancy.from));
+            exposed.times += usize::from(!time.is_zero());
+            if time > exposed.longest {
+                exposed.longest = time;
+                let ms = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(began).as_millis());
+                let (from, until) = (ms(Some(entry.from)), ms(entry.until));
+                exposed.what = format!(
+                    "{} of allocation {} from {from:?} to {until:?} ms, pod {} from {:?} to {:?} ms",
+                    entry.address,
+                    entry.mark.allocation,
+                    tenancy.pod,
+                    ms(Some(tenancy.from)),
+                    ms(tenancy.until)
+                );
+            }
+            let both = entry.until.is_none() && tenancy.until.is_none();
+            assert!(!both, "at rest {} leads to pod {}, for which it was not made", entry.address, tenancy.pod);
+        }
+    }
+    exposed
+}
+
+/// What leads to another pod is found, for as long as it does; what does so at the end is a fault; its own pod, another
+/// address and another time are none.
+pub fn sees_what_it_is_there_for() {
+    let [began, now] = [Instant::now(), Instant::now() + Duration::from_secs(100)];
+    let at = |second| began + Duration::from_secs(second);
+    let entry = |until: Option<u64>| Entry {
+        address: "172.16.0.1".to_owned(),
+        mark: Mark::new(UidHash::of("cluster"), &PodUid::new("first"), (1, 1).into(), (1, 2).into()),
+        from: at(10),
+        until: until.map(at),
+    };
+    let pod = |name: &str, address: &str, from, until: Option<u64>| Tenancy {
+        address: address.to_owned(),
+        pod: name.to_owned(),
+        from: at(from),
+        until: until.map(at),
+    };
+    let judge = |entry, pods: &[Tenancy]| judged(&[entry], pods, [began, now]).longest();
+    let none = (0, Duration::ZERO);
+    let first = pod("first", "172.16.0.1", 5, Some(20));
+    assert_eq!(judge(entry(Some(30)), &[first, pod("second", "172.16.0.1", 23, None)]), (1, Duration::from_secs(7)));
+    assert_eq!(judge(entry(Some(30)), &[pod("second", "172.16.0.1", 30, None)]), none);
+    assert_eq!(judge(entry(None), &[pod("first", "172.16.0.1", 5, None)]), none);
+    assert_eq!(judge(entry(None), &[pod("second", "172.16.0.2", 5, None)]), none);
+    let at_rest = || judge(entry(None), &[pod("second", "172.16.0.1", 23, None)]);
+    std::panic::catch_unwind(at_rest).expect_err("an entry leads to another pod at rest, and nobody says so");
 }
 
 fn follow_ledger(path: &std::path::Path, ended: &AtomicBool) -> Vec<Entry> {

@@ -47,6 +47,12 @@ pub const CASES: &[Case] = &[
         run: nothing_outlives_a_parent_that_is_killed,
     },
     Case {
+        name: "itself::an_exposure_is_seen",
+        tier: Tier::Short,
+        needs: Needs::Server,
+        run: |_| crate::exposure::sees_what_it_is_there_for(),
+    },
+    Case {
         name: "itself::two_thousand_pods_are_ready",
         tier: Tier::Full,
         needs: Needs::Ours,
