@@ -6,6 +6,7 @@ use crate::machine::event::{decided, seen};
 use crate::machine::identity::{AllocationId, Generation, PodKey, PodUid, Stamp, TableId, protocol_of};
 use crate::machine::intent::Held;
 use crate::machine::seldom::{Seldom, Usual};
+use crate::machine::state::mapping::SHOWS_ANOTHER_ENTRY;
 use crate::machine::state::{
     Allocation, Claim, Entry, Item, Listed, Phase, Place, Published, RefusedClass, State, StrangeClaim, Subject, Timer,
     Unusual,
@@ -390,6 +391,10 @@ impl State {
         item.touched |= !matches!(entry, Entry::Planned | Entry::Gone | Entry::Refused { .. });
         item.entry = entry;
         let (gone, now_listed, leaving) = (item.entry == Entry::Gone, listed(&item.entry), item.is_leaving());
+        // A late repetition may make an entry again that somebody removed: the status still names the first.
+        if was_listed.is_some() && now_listed.is_some() && was_listed != now_listed {
+            allocation.lacks |= SHOWS_ANOTHER_ENTRY;
+        }
         let table = self.tables.or_default(table_id.clone());
         table.forget_awaited((id, generation));
         if pending {

@@ -7,6 +7,7 @@ use crate::machine::demand::{self, Asked, Demand, Note, RefusalReason, ReleaseRe
 use crate::machine::event::{codec, decided, outcome, seen};
 use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId};
 use crate::machine::intent::Held;
+use crate::machine::state::mapping::SHOWS_ANOTHER_ENTRY;
 use crate::machine::state::{Claim, Controller, Pod, Published, Standing, State, StrangeClaim, Subject, Timer};
 
 impl State {
@@ -264,7 +265,7 @@ impl State {
             // A claim that is being deleted ends the allocation; decide reads this.
             allocation.claim_deleting = seen.deleting;
             allocation.claim_uid = Some((seen.uid.as_str().into(), self.seq));
-            allocation.lacks = seen.lacks;
+            allocation.lacks = seen.lacks | allocation.lacks & SHOWS_ANOTHER_ENTRY;
             if allocation.is_shown_otherwise(seen.published) {
                 // A write whose answer was lost, or is still to come; or somebody else's.
                 allocation.published = Published::Unknown;

@@ -35,7 +35,8 @@ pub struct Allocation {
     /// Content of the claim: the same, or later where only what the claim says beside the mapping has changed.
     pub(crate) claim_revision: u64,
     pub(crate) published: Published,
-    /// What the PodDNAT does not show of what it could, or shows otherwise: a sum of the numbers of `ClaimSeen::lacks`.
+    /// What the PodDNAT does not show of what it could, or shows otherwise: a sum of the numbers of `ClaimSeen::lacks`, and
+    /// of [`SHOWS_ANOTHER_ENTRY`].
     pub(crate) lacks: u8,
     /// It has been published once: players may know it.
     pub(crate) established: bool,
@@ -129,6 +130,9 @@ pub enum Claim {
     /// The API server refused it; tried again when that object goes or time has passed.
     Refused,
 }
+
+/// [`Allocation::lacks`], beside what a PodDNAT was seen to lack: an entry was replaced since its status was written.
+pub(crate) const SHOWS_ANOTHER_ENTRY: u8 = 128;
 
 /// What the PodDNAT's status shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use crate::machine::at::At;
 use crate::machine::event::outcome;
 use crate::machine::event::seen::{EDITED_SPEC, EDITED_STATUS, LACKS_SPEC, LACKS_STATUS};
 use crate::machine::identity::{AllocationId, EntryId, Generation, TableId};
+use crate::machine::state::mapping::SHOWS_ANOTHER_ENTRY;
 use crate::machine::state::tables::LATE_EFFECT_HORIZON_MS;
 use crate::machine::state::{Claim, Entry, Listed, Phase, Published, RefusedClass, State, Subject, Timer};
 
@@ -51,7 +52,7 @@ impl State {
     pub(super) fn published(&mut self, id: AllocationId, published: Published) {
         if let Some(allocation) = self.allocations.get_mut(&id) {
             allocation.published = published;
-            allocation.lacks &= !(LACKS_STATUS | EDITED_STATUS);
+            allocation.lacks &= !(LACKS_STATUS | EDITED_STATUS | SHOWS_ANOTHER_ENTRY);
             allocation.established |= matches!(published, Published::Content(_));
             let pod = allocation.pod.clone();
             self.refresh_pod(&pod);

@@ -4,6 +4,7 @@ use crate::machine::at::At;
 use crate::machine::event::seen;
 use crate::machine::identity::Protocol;
 use crate::machine::identity::{AllocationId, GatewayId, Generation, PodKey, PodUid, TableId, Tuple, VSwitchId};
+use crate::machine::state::mapping::SHOWS_ANOTHER_ENTRY;
 use crate::machine::state::{Allocation, Entry, Gateway, Pod, Settings, Standing, State, Stray, Table};
 
 impl State {
@@ -100,7 +101,8 @@ impl State {
             let status = !allocation.is_shown_otherwise(seen.published);
             let restored = allocation.edited && !allocation.differs(id, seen);
             let as_written = !restored && !allocation.is_edited(id, seen);
-            let whole = allocation.lacks == seen.lacks && allocation.claim_deleting == seen.deleting;
+            let whole =
+                allocation.lacks & !SHOWS_ANOTHER_ENTRY == seen.lacks && allocation.claim_deleting == seen.deleting;
             named && uid && status && as_written && whole
         })
     }

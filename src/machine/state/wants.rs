@@ -7,6 +7,7 @@ use crate::machine::demand::{Demand, Note, Phase as NotePhase, Remark, WaitReaso
 use crate::machine::event::seen::{EDITED_SPEC, EDITED_STATUS, LACKS_SPEC, LACKS_STATUS};
 use crate::machine::identity::{AllocationId, PodKey, PodUid, TableId, UidHash};
 use crate::machine::intent::Intent;
+use crate::machine::state::mapping::SHOWS_ANOTHER_ENTRY;
 use crate::machine::state::{
     Allocation, Claim, Entry, Item, Phase, Pod, Published, RefusedClass, Standing, State, StrangeClaim, Table,
 };
@@ -233,7 +234,8 @@ pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool,
     // What a new leader has not looked for yet may be there: players are not sent away for not knowing.
     let unseen = |item: &&Item| !item.is_leaving() && matches!(item.entry, Entry::Unknown { looked: false, .. });
     let in_doubt = live && allocation.items.iter().any(|item| unseen(&item));
-    let shown = allocation.published == content && allocation.lacks & (LACKS_STATUS | EDITED_STATUS) == 0;
+    let shown =
+        allocation.published == content && allocation.lacks & (LACKS_STATUS | EDITED_STATUS | SHOWS_ANOTHER_ENTRY) == 0;
     match (complete, allocation.published) {
         (true, _) if claimed && !shown => {
             wanted.push(Intent::Publish { allocation: id, revision: allocation.revision });
