@@ -286,9 +286,10 @@ impl Allocation {
         matches!(self.claim, Claim::Written(written) if written >= self.revision)
     }
 
-    /// Its mapping was in a claim once, whatever became of that: creations may have been sent.
-    pub(crate) fn may_have_sent(&self) -> bool {
-        self.claimed.is_some_and(|content| content.number() >= self.revision)
+    /// Its mapping was in a claim once, whatever became of that: creations may have been sent. Not only those of the content
+    /// that it has now: what an earlier one had may be on its way still.
+    pub(crate) const fn may_have_sent(&self) -> bool {
+        self.claimed.is_some()
     }
 
     /// Its name and its claim are another allocation's: it only goes.
