@@ -316,6 +316,16 @@ impl Outside {
         self.looked.insert(table.clone(), (self.now_ms, self.state.seq()));
     }
 
+    /// A complete listing that does not show an entry which is there.
+    pub fn pass_over(&mut self, table: &str, entry: &str) {
+        let (id, began_ms) = (EntryId::from(entry), self.now_ms);
+        let absent = self.state.absence_matters(&table.into(), std::slice::from_ref(&id), self.state.seq(), began_ms);
+        let absent = absent.into_iter().filter(|(_, of)| of.as_ref() == Some(&id));
+        let generations: Vec<(u64, u64)> = absent.map(|(generation, _)| generation.into()).collect();
+        assert!(!generations.is_empty(), "that {entry} is missing says nothing");
+        self.record(Event::EntriesMissed(seen::EntriesMissed { table: table.to_owned(), began_ms, generations }));
+    }
+
     /// Deleted, and the next listing does not show it.
     fn delete(&mut self, table: &TableId, entry: &EntryId) {
         let (table_name, entry_name): (String, String) = (table.as_str().into(), entry.as_str().into());

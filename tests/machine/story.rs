@@ -199,6 +199,7 @@ impl Stage {
                 let (table, entry) = (words[1].into(), words[2].into());
                 self.outside.record(Event::EntryVanished(seen::EntryVanished { table, entry }));
             }
+            "passed-over" => self.outside.pass_over(words[1], words[2]),
             "begins" => {}
             "original" => self.outside.record(Event::ClaimSeen(original(&words[1..]))),
             "removed" => {

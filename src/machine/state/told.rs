@@ -83,6 +83,8 @@ impl State {
                 self.strange_of.remove(&id);
             }
             self.refresh_strays_of(id);
+            // Where the claim said another allocation, or says it no more, what it left waits for nobody.
+            self.wake_remnants_of(id);
         }
         Some(claim)
     }

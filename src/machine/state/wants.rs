@@ -236,8 +236,11 @@ pub(crate) fn intents_of(id: AllocationId, allocation: &Allocation, quiet: bool,
     let in_doubt = live && allocation.items.iter().any(|item| unseen(&item));
     let shown =
         allocation.published == content && allocation.lacks & (LACKS_STATUS | EDITED_STATUS | SHOWS_ANOTHER_ENTRY) == 0;
+    // What the last look did not show may be gone: nobody is told of it anew before the next one.
+    let missed = |item: &Item| matches!(item.entry, Entry::Present { missed_ms: Some(_), .. });
+    let certain = !allocation.items_staying().any(missed);
     match (complete, allocation.published) {
-        (true, _) if claimed && !shown => {
+        (true, _) if claimed && certain && !shown => {
             wanted.push(Intent::Publish { allocation: id, revision: allocation.revision });
         }
         (false, Published::Content(_) | Published::Unknown) if !in_doubt => {

@@ -180,7 +180,9 @@ impl Fold {
                 }
             }
             Event::Recovered(body) | Event::Adopted(body) => {
-                drop(self.tables.insert(body.allocation, body.table.clone()))
+                // A pod whose claim was found has what it waited for.
+                self.leave(&body.pod);
+                self.tables.insert(body.allocation, body.table.clone());
             }
             Event::Allocated(body) => {
                 self.tables.insert(body.allocation, body.table.clone());

@@ -93,7 +93,10 @@ impl Invariant for Published {
             for shown in &object.status.entries {
                 let id = EntryId::from(shown.forward_entry_id.as_str());
                 self.shown.insert(id.clone());
-                if look.facts.entries.get(&id).is_some_and(|fate| fate.by_hand) || self.overtaken.contains(&id) {
+                // One of two who lead for a moment may publish what the other, who cannot know it, just deletes.
+                let of_two = self.published.contains(&id) && look.facts.two_led_since(look.world.now.get());
+                let by_hand = look.facts.entries.get(&id).is_some_and(|fate| fate.by_hand);
+                if by_hand || of_two || self.overtaken.contains(&id) {
                     continue;
                 }
                 let entry = vpc.entry(&id);
