@@ -2,7 +2,11 @@
 #![cfg(feature = "adapters")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a broken fixture is a failed test")]
 
-use std::collections::BTreeMap;
+#[allow(dead_code, reason = "shared by the suites that have a simulated cloud")]
+#[path = "policy/mod.rs"]
+mod policy;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
@@ -18,6 +22,7 @@ use natgw::ports::cloud::{
     Chain, Cloud, CloudError, CreateEntry, DeleteEntry, EntryStatus, ErrorClass, ListedEip, ListedEntry, ListedGateway,
     ListedInterface, ListedRouteTable, Page, PortSpec,
 };
+use natgw::sandbox::vpc::{Behaviour, Faults, Vpc, World};
 use percent_encoding::percent_decode_str;
 
 const SECRET: &str = "a secret";
@@ -48,6 +53,16 @@ struct Seen {
 struct Stub {
     url: String,
     seen: Receiver<Seen>,
+    /// Every action that was called.
+    called: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            policy::kept(self.called.lock().unwrap().iter().map(String::as_str));
+        }
+    }
 }
 
 /// Starts a stub that gives each of the replies to one connection, in order, and then ends.
@@ -55,14 +70,19 @@ fn stub(replies: Vec<Reply>) -> Stub {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let (sender, seen) = channel();
+    let called = Arc::<Mutex<BTreeSet<String>>>::default();
+    let noted = Arc::clone(&called);
     std::thread::spawn(move || {
         for reply in replies {
             let (mut stream, _) = listener.accept().unwrap();
-            sender.send(request(&mut stream)).unwrap();
+            let request = request(&mut stream);
+            noted.lock().unwrap().insert(request.parameters["Action"].clone());
+            // Whoever is not interested has gone.
+            sender.send(request).ok();
             answer(&mut stream, reply);
         }
     });
-    Stub { url, seen }
+    Stub { url, seen, called }
 }
 
 fn request(stream: &mut TcpStream) -> Seen {
@@ -667,4 +687,63 @@ fn a_code_that_nobody_documents_is_logged_once_with_its_body_and_never_with_a_se
     assert!(first.contains("Novel") && first.contains("REQ") && first.contains("Detail"), "{first}");
     assert!(second.contains("Other.Novel"), "{second}");
     assert!(!log.contains(SECRET) && !log.contains("ken\"") && !log.contains("2Bken"), "{log}");
+}
+
+/// The policy that operators are told to grant is what the program may call; a ninth action in a ledger is seen.
+#[test]
+fn the_documented_policy_is_what_may_be_called_and_a_ninth_action_is_seen() {
+    assert_eq!(policy::actions(), natgw::cloud::classes::ACTIONS.into_iter().collect());
+    let mut vpc = Vpc::new(World::default(), Behaviour::default(), Faults::none(), 0);
+    for action in natgw::cloud::classes::ACTIONS.into_iter().chain(["AssumeRoleWithOIDC"]) {
+        vpc.note_done(0, action, BTreeMap::new());
+    }
+    policy::kept(policy::called(vpc.ledger()));
+    vpc.note_done(0, "DeleteNatGateway", BTreeMap::new());
+    let lines = vpc.take_ledger();
+    assert_eq!(policy::others(policy::called(&lines)), ["DeleteNatGateway"].into());
+    let kept = std::panic::catch_unwind(|| policy::kept(policy::called(&lines)));
+    let said = kept.unwrap_err().downcast::<String>().unwrap();
+    assert!(said.contains("DeleteNatGateway"), "{said}");
+    // A file is read to the same end.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text: String = lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
+    std::fs::write(file.path(), text).unwrap();
+    assert!(std::panic::catch_unwind(|| policy::kept_by(file.path())).is_err());
+}
+
+/// Every suite in which a simulated cloud is started gives what was called to the policy.
+#[test]
+fn no_suite_with_a_simulated_cloud_is_left_out() {
+    fn sources(folder: &std::path::Path, into: &mut BTreeMap<String, String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+                let suite = path.strip_prefix(tests).unwrap().iter().next().unwrap().to_str().unwrap();
+                let suite = suite.trim_end_matches(".rs").to_owned();
+                into.entry(suite).or_default().push_str(&std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut suites = BTreeMap::new();
+    sources(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"), &mut suites);
+    let starts = ["serve_by(", "Vpc::new(", "\"cloud\", \"--listen\""];
+    let with_cloud: BTreeSet<&str> = suites
+        .iter()
+        .filter(|(_, source)| starts.iter().any(|start| source.contains(start)))
+        .map(|(suite, _)| suite.as_str())
+        .collect();
+    let asks = |suite: &&str| {
+        ["policy::kept", "evidence::ledger", "evidence::{ledger"].iter().any(|ask| suites[*suite].contains(ask))
+    };
+    let asking: BTreeSet<&str> = with_cloud.iter().copied().filter(asks).collect();
+    assert_eq!(with_cloud, asking);
+    for suite in ["cloud", "cloud_live", "cloud_runs", "cloud_sdk", "cloud_credentials", "cloud_port"] {
+        assert!(asking.contains(suite), "{suite}: {asking:?}");
+    }
+    for suite in ["sandbox", "sandbox_http", "plan", "cluster", "sim"] {
+        assert!(asking.contains(suite), "{suite}: {asking:?}");
+    }
 }

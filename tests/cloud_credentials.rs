@@ -4,6 +4,10 @@
 #![cfg(feature = "adapters")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a broken fixture is a failed test")]
 
+#[allow(dead_code, reason = "shared by the suites that have a simulated cloud")]
+#[path = "policy/mod.rs"]
+mod policy;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
@@ -118,9 +122,12 @@ impl Stage {
                 let stage = Self { hands: hands.clone(), address: address.await.unwrap(), folder, ledger };
                 test(&stage).await;
                 drop(stop);
+                // Its folder goes with it.
+                stage
             };
-            let (served, ()) = tokio::join!(serving, testing);
+            let (served, stage) = tokio::join!(serving, testing);
             served.unwrap();
+            policy::kept_by(&stage.ledger);
         });
     }
 

@@ -3,6 +3,10 @@
 #![cfg(feature = "adapters")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a broken fixture is a failed test")]
 
+#[allow(dead_code, reason = "shared by the suites that have a simulated cloud")]
+#[path = "policy/mod.rs"]
+mod policy;
+
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
 use std::net::Ipv4Addr;
@@ -130,7 +134,10 @@ async fn side_by_side(seed: u64, steps: u16) -> Vpc {
     let hands = Hands::default();
     let (ready, address) = oneshot::channel();
     let (stop, stopped) = oneshot::channel::<()>();
-    let options = Options { behaviour, faults: faults.to_vec(), seed, ..Options::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("ledger");
+    let options =
+        Options { behaviour, faults: faults.to_vec(), seed, ledger: Some(ledger.clone()), ..Options::default() };
     let serving = serve_by(hands.clone(), options, |address| ready.send(address).unwrap(), async {
         drop(stopped.await);
     });
@@ -155,7 +162,11 @@ async fn side_by_side(seed: u64, steps: u16) -> Vpc {
     let (served, ()) = tokio::join!(serving, comparing);
     served.unwrap();
     drop(pure);
-    Rc::into_inner(vpc).unwrap().into_inner()
+    let vpc = Rc::into_inner(vpc).unwrap().into_inner();
+    policy::kept(policy::called(vpc.ledger()));
+    // All eight: both sides were asked everything.
+    assert_eq!(policy::kept_by(&ledger).len(), policy::actions().len());
+    vpc
 }
 
 #[test]

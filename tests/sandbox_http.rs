@@ -2,6 +2,10 @@
 #![cfg(feature = "adapters")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a broken fixture is a failed test")]
 
+#[allow(dead_code, reason = "shared by the suites that have a simulated cloud")]
+#[path = "policy/mod.rs"]
+mod policy;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -45,8 +49,17 @@ impl Clock for Hands {
     }
 }
 
-/// Runs a cloud for as long as a test takes. The cloud ends well, or the test fails.
+/// Runs a cloud for as long as a test takes. The cloud ends well, and only what the RAM policy allows was called, or the
+/// test fails.
 fn with_cloud(clock: impl Clock, options: Options, test: impl AsyncFnOnce(SocketAddr)) {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = options.ledger.clone().unwrap_or_else(|| folder.path().join("ledger"));
+    with_strangers(clock, Options { ledger: Some(ledger.clone()), ..options }, test);
+    policy::kept_by(&ledger);
+}
+
+/// As [`with_cloud`], where something else may be called on purpose.
+fn with_strangers(clock: impl Clock, options: Options, test: impl AsyncFnOnce(SocketAddr)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (ready, address) = oneshot::channel();
@@ -272,7 +285,7 @@ const NO_REGION: &str = "The specified RegionId does not exist in our records.";
 
 #[test]
 fn each_error_of_the_gateway_has_its_status_code_and_body() {
-    with_cloud(Hands::default(), Options::default(), async |address| {
+    with_strangers(Hands::default(), Options::default(), async |address| {
         let caller = Caller::to(address);
         for (name, value, status, code, message) in GATEWAY_ERRORS {
             let good = without(caller.common("DescribeNatGateways"), name);
@@ -512,7 +525,7 @@ fn what_is_refused_before_the_model_has_a_line_too_and_no_secret_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger");
     let options = Options { ledger: Some(path.clone()), ..Options::default() };
-    with_cloud(Hands::default(), options, async |address| {
+    with_strangers(Hands::default(), options, async |address| {
         let caller = Caller::to(address);
         caller.ask("CreateForwardEntry", with(entry(1), "ExternalPort", "none")).await;
         caller.ask("DeleteNatGateway", BTreeMap::new()).await;
@@ -521,6 +534,8 @@ fn what_is_refused_before_the_model_has_a_line_too_and_no_secret_in_it() {
     assert_eq!(lines[0]["outcome"]["code"], "InvalidExternalPort.Malformed");
     // Whoever calls what is not in the RAM policy is found by the ledger.
     assert_eq!(lines[1]["action"], "DeleteNatGateway");
+    let called = policy::lines(&path);
+    assert_eq!(policy::others(policy::called(&called)), ["DeleteNatGateway"].into());
     assert_eq!(lines[0]["parameters"].get("Signature"), None);
 }
 

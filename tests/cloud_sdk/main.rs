@@ -5,6 +5,10 @@
 #![cfg(feature = "adapters")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a broken fixture is a failed test")]
 
+#[allow(dead_code, reason = "shared by the suites that have a simulated cloud")]
+#[path = "../policy/mod.rs"]
+mod policy;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -107,6 +111,9 @@ impl Drop for Served {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        if !std::thread::panicking() {
+            policy::kept_by(&self.folder.path().join("ledger"));
+        }
     }
 }
 

@@ -199,6 +199,7 @@ impl<'p> World<'p> {
     pub fn end(self, replicas: Vec<Replica>) {
         empty_namespaces(&self.api);
         self.await_nothing_left();
+        // To read the ledger asks the RAM policy, too.
         assert_nothing_twice(&self.ledger());
         for replica in replicas {
             let (status, said) = replica.terminate();

@@ -1,9 +1,12 @@
 //! What is left behind by a run — journal, PodDNATs, the cloud's ledger — and what must hold of it.
 
+#[allow(dead_code, reason = "shared by the suites that have a simulated cloud")]
+#[path = "../policy/mod.rs"]
+mod policy;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use natgw::cloud::classes::ACTIONS;
 use natgw::machine::event::Record;
 use natgw::machine::identity::{AllocationId, Mark};
 use natgw::sandbox::vpc::{Effect, LedgerLine};
@@ -62,12 +65,8 @@ pub fn printed_digest(said: &[String]) -> &str {
 /// The lines of a ledger. Panics where anything was called but the eight actions of the RAM policy: every test that reads
 /// what it did to the cloud asks for that, too.
 pub fn ledger(path: &Path) -> Vec<LedgerLine> {
-    let lines = lines_of(path);
-    for line in &lines {
-        if let LedgerLine::Request(request) = line {
-            assert!(ACTIONS.contains(&request.action.as_str()), "{} is not in the RAM policy", request.action);
-        }
-    }
+    let lines = policy::lines(path);
+    policy::kept(policy::called(&lines));
     lines
 }
 
@@ -126,11 +125,4 @@ pub fn assert_each_item_once(ledger: &[LedgerLine]) {
     assert!(!created.is_empty());
     let twice: Vec<_> = created.iter().filter(|(_, times)| **times > 1).collect();
     assert!(twice.is_empty(), "created more than once: {twice:?}");
-}
-
-fn lines_of(path: &Path) -> Vec<LedgerLine> {
-    let text = std::fs::read_to_string(path).unwrap();
-    // The cloud is alive: its last line may be on the way.
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

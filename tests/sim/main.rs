@@ -16,6 +16,9 @@ mod mutants;
 mod oracles;
 mod original;
 mod plan;
+#[allow(dead_code, reason = "shared by the suites that have a simulated cloud")]
+#[path = "../policy/mod.rs"]
+mod policy;
 mod replica;
 mod report;
 mod run;

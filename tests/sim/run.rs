@@ -8,6 +8,7 @@ use natgw::sandbox::vpc::Incident;
 use crate::faults::Fault;
 use crate::invariants::Violation;
 use crate::plan::{Plan, RESYNC_MS};
+use crate::policy;
 use crate::wire::{Call, What};
 use crate::world::World;
 
@@ -61,6 +62,7 @@ pub fn run(plan: Plan) -> End {
         stay(&mut world);
     }
     nothing_left(&mut world);
+    policy::kept(policy::called(&world.ledger));
     count(&mut world);
     let fired = world.outside.faults.borrow().counts().to_vec();
     End {
