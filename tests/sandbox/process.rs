@@ -108,6 +108,11 @@ impl Natgw {
         }
     }
 
+    /// The newest of the documents that were printed since this was last asked.
+    pub fn newest_document(&self) -> Option<Value> {
+        self.documents.try_iter().last()
+    }
+
     /// `kill -9`, and waits for the end.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

@@ -65,12 +65,15 @@ struct State {
     held: Option<Held>,
     flying: bool,
     failures: u32,
-    not_before: Option<SystemTime>,
+    /// When the last fetch failed, and for how long none is begun after it.
+    pause: Option<(SystemTime, Duration)>,
     error: Option<Arc<CredentialError>>,
 }
 
 struct Held {
     key: Arc<AccessKey>,
+    /// When it was fetched. A clock that says less was set back, and knows no more when the key ends.
+    since: SystemTime,
     expires: SystemTime,
     renew: SystemTime,
 }
@@ -128,9 +131,10 @@ impl<S: Source> Inner<S> {
         let now = (self.clock)();
         let mut state = self.lock();
         let valid = state.held.as_ref().filter(|held| held.expires > now);
-        let due = valid.is_none_or(|held| held.renew <= now);
+        let due = valid.is_none_or(|held| held.renew <= now || now < held.since);
         let valid = valid.map(|held| Arc::clone(&held.key));
-        let paused = state.not_before.is_some_and(|not_before| now < not_before);
+        // A clock that was set back behind the failure ends the pause: it would last as long as the clock was wrong.
+        let paused = state.pause.is_some_and(|(failed, pause)| now.duration_since(failed).is_ok_and(|it| it < pause));
         let ended = self.ended.subscribe();
         let begins = due && !paused && !state.flying;
         state.flying |= begins;
@@ -162,12 +166,13 @@ impl<S: Source> Inner<S> {
                 let until = life.saturating_sub(left);
                 let renew = now.checked_add(S::REREAD.map_or(until, |reread| until.min(reread))).unwrap_or(expires);
                 tracing::debug!(source = S::NAME, access_key = key.id(), life_s = life.as_secs(), "access key fetched");
-                *state = State { held: Some(Held { key: Arc::new(key), expires, renew }), ..State::default() };
+                *state =
+                    State { held: Some(Held { key: Arc::new(key), since: now, expires, renew }), ..State::default() };
             }
             Err(error) => {
                 let pause = PAUSE_FIRST.saturating_mul(1_u32.checked_shl(state.failures).unwrap_or(u32::MAX));
                 state.failures = state.failures.saturating_add(1);
-                state.not_before = now.checked_add(pause.min(PAUSE_LAST));
+                state.pause = Some((now, pause.min(PAUSE_LAST)));
                 tracing::warn!(source = S::NAME, "{}", said(&error));
                 state.error = Some(Arc::new(error));
             }

@@ -215,3 +215,39 @@ fn a_flight_that_is_cut_off_lets_another_begin() {
     stage.script.open();
     assert_eq!(runtime.block_on(stage.id()).unwrap(), "first");
 }
+
+#[test]
+fn a_clock_that_is_set_back_ends_the_pause_after_a_failure() {
+    run(async |stage| {
+        // Hours ahead: whatever is fetched has ended by this clock.
+        stage.hands.set(50_000);
+        stage.script.then(Some(("ended", 3_600)));
+        stage.script.open();
+        assert!(stage.id().await.is_err());
+        stage.hands.set(10);
+        stage.script.then(Some(("good", 3_600)));
+        stage.script.open();
+        assert_eq!(stage.id().await.unwrap(), "good");
+    });
+}
+
+#[test]
+fn a_key_is_renewed_when_the_clock_was_set_back_behind_its_fetch() {
+    run(async |stage| {
+        stage.hands.set(50_000);
+        stage.script.then(Some(("first", 53_600)));
+        stage.script.open();
+        assert_eq!(stage.id().await.unwrap(), "first");
+        // By this clock it lives for fifteen hours; who knows how long it does.
+        stage.hands.set(10);
+        assert_eq!(stage.id().await.unwrap(), "first");
+        tokio::task::yield_now().await;
+        stage.land(Some(("second", 3_610))).await;
+        for second in [10, 11, 900] {
+            stage.hands.set(second);
+            assert_eq!(stage.id().await.unwrap(), "second");
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(stage.script.fetched(), 2, "once, not with every call");
+    });
+}
