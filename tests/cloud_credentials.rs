@@ -4,6 +4,8 @@
 #![cfg(feature = "adapters")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a broken fixture is a failed test")]
 
+#[path = "cloud_credentials/canary.rs"]
+mod canary;
 #[path = "cloud_credentials/cells.rs"]
 mod cells;
 #[allow(dead_code, reason = "shared by the suites that have a simulated cloud")]

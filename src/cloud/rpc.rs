@@ -131,7 +131,7 @@ impl Rpc {
         let hint = throttling_hint(&response);
         let bytes = read(name, response).await?;
         if (200..300).contains(&status) {
-            return decode(name, &bytes);
+            return decode(name, &bytes, &key);
         }
         let error = refused(name, status, hint, &bytes, &key);
         if NOT_THIS_KEY.iter().any(|prefix| error.code.starts_with(prefix)) {
@@ -282,12 +282,14 @@ struct Identified {
     request_id: String,
 }
 
-fn decode<T: DeserializeOwned>(action: &'static str, bytes: &[u8]) -> Result<(T, String), CloudError> {
-    let Identified { request_id } =
-        serde_json::from_slice(bytes).map_err(|error| undecodable(action, &error.to_string()))?;
+/// An answer of success with its RequestId. An error shows the value that it does not understand, so that is scrubbed too.
+fn decode<T: DeserializeOwned>(action: &'static str, bytes: &[u8], key: &AccessKey) -> Result<(T, String), CloudError> {
+    let unread = |error: serde_json::Error| undecodable(action, &key.scrub(&error.to_string()));
+    let Identified { request_id } = serde_json::from_slice(bytes).map_err(unread)?;
+    let request_id = bounded(&key.scrub(&request_id), CODE_CHARS_MAX);
     match serde_json::from_slice(bytes) {
         Ok(answer) => Ok((answer, request_id)),
-        Err(error) => Err(CloudError { request_id, ..undecodable(action, &error.to_string()) }),
+        Err(error) => Err(CloudError { request_id, ..unread(error) }),
     }
 }
 
@@ -310,13 +312,15 @@ fn refused(action: &'static str, status: u16, hint: Option<u64>, bytes: &[u8], k
         ErrorClass::Throttled { after_ms: _ } => ErrorClass::Throttled { after_ms: hint },
         other => other,
     };
+    // SignatureDoesNotMatch echoes all that was signed, the security token included. Scrubbed first and cut then: a part of
+    // a secret could not be found.
+    let said = |text: &str, chars_max| bounded(&key.scrub(text), chars_max);
     CloudError {
         action,
         class,
-        code: bounded(&refusal.code, CODE_CHARS_MAX),
-        // SignatureDoesNotMatch echoes all that was signed, the security token included.
-        message: bounded(&key.scrub(&refusal.message), MESSAGE_CHARS_MAX),
-        request_id: bounded(refusal.request_id.as_deref().unwrap_or(NO_REQUEST_ID), CODE_CHARS_MAX),
+        code: said(&refusal.code, CODE_CHARS_MAX),
+        message: said(&refusal.message, MESSAGE_CHARS_MAX),
+        request_id: said(refusal.request_id.as_deref().unwrap_or(NO_REQUEST_ID), CODE_CHARS_MAX),
     }
 }
 

@@ -10,7 +10,8 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
-use super::{CredentialError, without};
+use super::CredentialError;
+use super::scrub::without;
 
 /// Bytes read of one answer or file: keys and tokens have a few thousand.
 const BYTES_MAX: usize = 64 << 10;

@@ -12,6 +12,7 @@ mod fetch;
 mod oidc;
 mod ram_role;
 mod refreshing;
+mod scrub;
 
 use std::future::{Future, ready};
 use std::pin::Pin;
@@ -28,8 +29,8 @@ pub use self::ram_role::RamRole;
 pub(super) use self::ram_role::RamRoleSettings;
 pub use self::refreshing::{Fetching, Refreshing, Source, Temporary};
 
+use self::scrub::without;
 use super::endpoints::EndpointError;
-use super::sign;
 
 /// An access key, and the token that goes with it where the key is a temporary one.
 #[derive(Clone)]
@@ -79,8 +80,7 @@ impl AccessKey {
         self.security_token.as_ref().map(ExposeSecret::expose_secret)
     }
 
-    /// A text of the cloud without what is secret: it may echo what was sent, percent-encoded once or twice (a string to
-    /// sign).
+    /// A text of the cloud without what is secret: it may echo what was sent, in clear or in another spelling.
     pub(super) fn scrub(&self, text: &str) -> String {
         [Some(self.secret()), self.security_token()].into_iter().flatten().fold(text.to_owned(), without)
     }
@@ -91,20 +91,6 @@ impl fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AccessKey")
     }
-}
-
-/// What stands where something secret was said.
-const SCRUBBED: &str = "[secret]";
-
-/// `text` without `secret`, in clear or percent-encoded once or twice.
-fn without(text: String, secret: &str) -> String {
-    if secret.is_empty() {
-        return text;
-    }
-    let once = sign::percent_encode(secret);
-    let twice = sign::percent_encode(&once);
-    // The longest first: where nothing has to be encoded all three are equal.
-    [twice.as_str(), once.as_str(), secret].into_iter().fold(text, |text, spelling| text.replace(spelling, SCRUBBED))
 }
 
 /// Why no request can be signed.

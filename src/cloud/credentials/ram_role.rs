@@ -85,9 +85,9 @@ impl RamRole {
         // A token that was held may have been forgotten by the service meanwhile.
         if matches!(answer.status, 401 | 403) && token.is_some() && !fresh {
             let token = self.new_token_or_plain().await?;
-            return good(self.get_with(path, token.as_ref()).await?);
+            return good(self.get_with(path, token.as_ref()).await?, token.as_ref());
         }
-        good(answer)
+        good(answer, token.as_ref())
     }
 
     async fn get_with(&self, path: &str, token: Option<&SecretString>) -> Result<Answer, CredentialError> {
@@ -112,7 +112,7 @@ impl RamRole {
     async fn new_token(&self) -> Result<SecretString, CredentialError> {
         let url = self.url(TOKEN_PATH)?;
         let request = self.http.put(url).header(TOKEN_LIFE_HEADER, TOKEN_LIFE.as_secs()).timeout(TIMEOUT);
-        let answer = good(fetch::ask(Self::NAME, request).await?)?;
+        let answer = good(fetch::ask(Self::NAME, request).await?, None)?;
         let text = std::str::from_utf8(&answer.body).unwrap_or_default().trim();
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(CredentialError::Malformed { what: Self::NAME, why: "its token is none" });
@@ -146,8 +146,10 @@ impl Source for RamRole {
     }
 }
 
-fn good(answer: Answer) -> Result<Answer, CredentialError> {
-    if answer.is_good() { Ok(answer) } else { Err(answer.refused(RamRole::NAME, "")) }
+/// An answer that is none of success may echo the token that was sent.
+fn good(answer: Answer, token: Option<&SecretString>) -> Result<Answer, CredentialError> {
+    let sent = token.map_or("", |token| token.expose_secret());
+    if answer.is_good() { Ok(answer) } else { Err(answer.refused(RamRole::NAME, sent)) }
 }
 
 #[derive(Deserialize)]
