@@ -9,6 +9,7 @@ mod evidence;
 mod killing;
 #[path = "sandbox/manifests.rs"]
 mod manifests;
+#[allow(dead_code, reason = "shared with the tests of the cloud and of plans")]
 #[path = "sandbox/process.rs"]
 mod process;
 
