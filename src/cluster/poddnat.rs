@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::claim::{CLAIM_BYTES_MAX, ClaimAnnotation, ClaimError, ClaimItem, ReleasingItem};
-use crate::machine::event::seen::{ClaimSeen, MANAGER_ANOTHER, MANAGER_NATGW, MANAGER_NOT_TOLD};
+use crate::machine::event::seen::{ClaimSeen, MANAGER_ANOTHER, MANAGER_NATGW, MANAGER_NOT_TOLD, ids_shown};
 use crate::machine::identity::{AllocationId, EntryId, Protocol};
 use crate::machine::state::Controller;
 use crate::ports::cluster::{ClaimFound, MappedPort, Mapping, Publication};
@@ -365,6 +365,7 @@ pub fn claim_of(object: &PodDnat, kept: Kept) -> ClaimSeen {
         manager: manager_of(metadata),
         shown: if annotated { None } else { shown::of(object) },
         lacks,
+        ids: ids_shown(status.entries.iter().map(|entry| entry.forward_entry_id.as_str())),
     }
 }
 

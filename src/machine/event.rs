@@ -111,7 +111,9 @@ events! {
     /// A pod is gone: a watch DELETE on a consistent stream, or a consistent read without its UID.
     11 v 1 PodGone(seen::PodGone),
     /// A PodDNAT as the API server shows it.
-    12 v 4 ClaimSeen(seen::ClaimSeen; 1 earlier::ClaimSeenV1; 2 earlier::ClaimSeenV2; 3 earlier::ClaimSeenV3),
+    12 v 5 ClaimSeen(
+        seen::ClaimSeen; 1 earlier::ClaimSeenV1; 2 earlier::ClaimSeenV2; 3 earlier::ClaimSeenV3; 4 earlier::ClaimSeenV4
+    ),
     /// A PodDNAT is gone.
     13 v 1 ClaimGone(seen::ClaimGone),
     /// A NAT gateway as the cloud shows it.

@@ -605,13 +605,13 @@ fn edits(object: &Value) -> Vec<(String, Value)> {
     edits
 }
 
-/// An entry of the status that is gone, and one of which each leaf but its id is another.
+/// An entry of the status that is gone, and one of which each leaf is another.
 fn edits_of_the_status(object: &Value) -> Vec<(String, Value)> {
     let entries = &object["status"]["entries"];
     let mut fewer = entries.clone();
     fewer.as_array_mut().unwrap().remove(0);
     let mut edits = vec![("an entry that is gone".to_owned(), json!({ "status": { "entries": fewer } }))];
-    for leaf in ["externalIP", "externalPort", "internalIP", "internalPort", "ipProtocol"] {
+    for leaf in ["externalIP", "externalPort", "forwardEntryId", "internalIP", "internalPort", "ipProtocol"] {
         let mut entries = entries.clone();
         entries[1][leaf] = "10".into();
         edits.push((format!("entries[1].{leaf}"), json!({ "status": { "entries": entries } })));

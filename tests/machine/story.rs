@@ -315,12 +315,16 @@ impl Stage {
         self.outside.record(Event::ClaimSeen(seen));
     }
 
-    /// `lacks NAME status|spec|edited-spec|edited-status|place|gateway...`: the PodDNAT does not show what of ours the served
-    /// definition keeps by now, or somebody edited what it shows.
+    /// `lacks NAME status|spec|edited-spec|edited-status|place|gateway|ids=ENTRY,...`: the PodDNAT does not show what of ours
+    /// the served definition keeps by now, or somebody edited what it shows; `ids` are those of the entries in its status.
     fn claim_lacks(&mut self, words: &[&str]) {
         let claims = self.outside.claims();
         let mut seen = claims.into_iter().find(|claim| claim.name == words[0]).expect("a PodDNAT of that name");
         for word in &words[1..] {
+            if let Some(ids) = word.strip_prefix("ids=") {
+                seen.ids = seen::ids_shown(ids.split(','));
+                continue;
+            }
             seen.lacks |= match *word {
                 "status" => seen::LACKS_STATUS,
                 "spec" => seen::LACKS_SPEC,

@@ -1,7 +1,7 @@
 //! What an object of ours shows, held against the claim in its annotation.
 //!
 //! The annotation does not repeat EIP, address and place: these count as the spec has them, and the machine compares them
-//! with what it decided. Nor does it name the entries: their ids are compared with nothing here.
+//! with what it decided. Nor does it name the entries: the machine, which knows them, compares their ids.
 
 use super::{ClaimAnnotation, ClaimItem, Entry, Kept, PodDnat, PortMapping, READY, Spec, Status};
 use crate::machine::event::seen::{EDITED_SPEC, EDITED_STATUS, LACKS_SPEC, LACKS_STATUS};

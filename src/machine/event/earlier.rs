@@ -138,7 +138,6 @@ impl From<ClaimSeenV2> for seen::ClaimSeen {
         let ClaimSeenV2 { namespace, name, uid, resource_version, deleting, finalizer, .. } = body;
         let ClaimSeenV2 { claim, published, owner, manager, shown, .. } = body;
         let claim = claim.map(|claim| Box::new((*claim).into()));
-        let lacks = 0;
         Self {
             namespace,
             name,
@@ -151,7 +150,7 @@ impl From<ClaimSeenV2> for seen::ClaimSeen {
             owner,
             manager,
             shown,
-            lacks,
+            ..Self::default()
         }
     }
 }
@@ -208,7 +207,56 @@ impl From<ClaimSeenV3> for seen::ClaimSeen {
     fn from(body: ClaimSeenV3) -> Self {
         let ClaimSeenV3 { namespace, name, uid, resource_version, deleting, finalizer, .. } = body;
         let ClaimSeenV3 { claim, published, owner, manager, shown, .. } = body;
-        let lacks = 0;
+        Self {
+            namespace,
+            name,
+            uid,
+            resource_version,
+            deleting,
+            finalizer,
+            claim,
+            published,
+            owner,
+            manager,
+            shown,
+            ..Self::default()
+        }
+    }
+}
+
+/// Kind 12, version 4: before the entries that a status names were told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct ClaimSeenV4 {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID of the PodDNAT.
+    pub uid: String,
+    /// resourceVersion.
+    pub resource_version: String,
+    /// A deletion was asked for.
+    pub deleting: bool,
+    /// Our finalizer is set.
+    pub finalizer: bool,
+    /// The claim annotation, where there is one that parses.
+    pub claim: Option<Box<seen::Claim>>,
+    /// Status lists entries.
+    pub published: bool,
+    /// The first owner that is not a pod: API version, kind, name, UID.
+    pub owner: Option<(String, String, String, String)>,
+    /// Who wrote the object, by its managedFields.
+    pub manager: u8,
+    /// What an object without a claim annotation maps.
+    pub shown: Option<Box<seen::Shown>>,
+    /// What of ours an object with a claim annotation does not show, or shows otherwise.
+    pub lacks: u8,
+}
+
+impl From<ClaimSeenV4> for seen::ClaimSeen {
+    fn from(body: ClaimSeenV4) -> Self {
+        let ClaimSeenV4 { namespace, name, uid, resource_version, deleting, finalizer, .. } = body;
+        let ClaimSeenV4 { claim, published, owner, manager, shown, lacks, .. } = body;
         Self {
             namespace,
             name,
@@ -222,6 +270,7 @@ impl From<ClaimSeenV3> for seen::ClaimSeen {
             manager,
             shown,
             lacks,
+            ids: 0,
         }
     }
 }
@@ -280,12 +329,34 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_of_version_4_does_not_say_which_entries_its_status_names() {
+        let rest = b"\x00\x00\x01\x00\x00";
+        let before = decoded(12, 4, &[CLAIM, ANNOTATION, b"\x00\x00", rest].concat());
+        assert_eq!(decoded(12, 5, &[CLAIM, ANNOTATION, b"\x00\x00", rest, b"\x00"].concat()), before);
+        let Event::ClaimSeen(now) = decoded(12, 5, &[CLAIM, ANNOTATION, b"\x00\x00", rest, b"\x07"].concat()) else {
+            panic!("kind 12")
+        };
+        assert_eq!(Event::ClaimSeen(seen::ClaimSeen { ids: 0, ..now.clone() }), before);
+        assert_eq!(now.ids, 7);
+    }
+
+    #[test]
+    fn the_number_of_ids_is_the_one_that_journals_have() {
+        // The SHA-1 of "fwd-1\nfwd-2\n" by another program begins so.
+        assert_eq!(seen::ids_shown(["fwd-1", "fwd-2"]), 0xf90e_3380_a04b_a67d);
+        assert_ne!(seen::ids_shown(["fwd-2", "fwd-1"]), seen::ids_shown(["fwd-1", "fwd-2"]));
+        assert_eq!(seen::ids_shown([]), 0);
+    }
+
+    #[test]
     fn what_another_controller_shows_is_the_same_since_version_2() {
         let shown = b"\x00\x01\x00\x02\x01\x01\x01p\x01g\xcb\x00\x71\x01\xac\x10\x00\x01\x01e\x01v\x01z\
             \x01\x50\xfb\x00\x02\x06\x01\x01f";
         let [before, between] = [2, 3].map(|version| decoded(12, version, &[CLAIM, shown].concat()));
-        let now = decoded(12, 4, &[CLAIM, shown, b"\x00"].concat());
+        let lately = decoded(12, 4, &[CLAIM, shown, b"\x00"].concat());
+        let now = decoded(12, 5, &[CLAIM, shown, b"\x00\x00"].concat());
         assert_eq!(before, between);
+        assert_eq!(before, lately);
         assert_eq!(before, now);
         let Event::ClaimSeen(seen) = now else { panic!("kind 12") };
         assert_eq!((seen.manager, seen.published), (seen::MANAGER_ANOTHER, true));

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use bincode::{Decode, Encode};
 use serde::Serialize;
+use sha1::{Digest, Sha1};
 
 use crate::machine::event::codec;
 
@@ -73,7 +74,7 @@ pub const EDITED_SPEC: u8 = 4;
 /// earlier content.
 pub const EDITED_STATUS: u8 = 8;
 
-/// Kind 12, version 4.
+/// Kind 12, version 5.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct ClaimSeen {
     /// Namespace.
@@ -101,6 +102,25 @@ pub struct ClaimSeen {
     /// What of ours an object with a claim annotation does not show though the served definition takes it, or shows
     /// otherwise: a sum of [`LACKS_STATUS`], [`LACKS_SPEC`], [`EDITED_SPEC`] and [`EDITED_STATUS`].
     pub lacks: u8,
+    /// Which entries the status names, by [`ids_shown`]; 0 where it names none, and in records of before version 5.
+    pub ids: u64,
+}
+
+/// What [`ClaimSeen::ids`] says of the ids of a status's entries, in their order: the first eight bytes of the SHA-1 of the
+/// ids, each with a line feed behind it. A journal keeps these numbers: they must not change. 0 where there are no entries.
+#[must_use]
+pub fn ids_shown<'a>(ids: impl IntoIterator<Item = &'a str>) -> u64 {
+    let mut ids = ids.into_iter().peekable();
+    if ids.peek().is_none() {
+        return 0;
+    }
+    let mut hasher = Sha1::new();
+    for id in ids {
+        hasher.update(id.as_bytes());
+        hasher.update(b"\n");
+    }
+    let [a, b, c, d, e, f, g, h, ..] = hasher.finalize().0;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Items with which a claim that has neither owner nor anything releasing fits a record, however long its names are.
@@ -121,7 +141,7 @@ impl ClaimSeen {
     }
 }
 
-/// The claim annotation as far as the machine needs it. Frozen with kind 12, versions 3 and 4.
+/// The claim annotation as far as the machine needs it. Frozen with kind 12, versions 3 to 5.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct Claim {
     /// The allocation.

@@ -51,6 +51,20 @@ fn earlier() -> Vec<(u16, u8, Vec<u8>, Event)> {
         manager: seen::MANAGER_NATGW,
         ..earlier::ClaimSeenV3::default()
     };
+    let not_naming = earlier::ClaimSeenV4 {
+        namespace: "games".to_owned(),
+        name: "web-0".to_owned(),
+        uid: "claim-uid".to_owned(),
+        claim: Some(Box::new(seen::Claim {
+            allocation: (3, 7),
+            pod: "uid-a".to_owned(),
+            table: "ftb-1".to_owned(),
+            eip: Some([203, 0, 113, 7].into()),
+            items: vec![item(512)],
+            ..seen::Claim::default()
+        })),
+        ..earlier::ClaimSeenV4::default()
+    };
     vec![
         (4, 1, body(&|out| codec::encode_body(&rebased, out)), Event::Rebased(rebased.clone().into())),
         (12, 1, body(&|out| codec::encode_body(&seen, out)), Event::ClaimSeen(seen.clone().into())),
@@ -61,6 +75,7 @@ fn earlier() -> Vec<(u16, u8, Vec<u8>, Event)> {
             Event::ClaimSeen(before_adoption.clone().into()),
         ),
         (12, 3, body(&|out| codec::encode_body(&not_lacking, out)), Event::ClaimSeen(not_lacking.clone().into())),
+        (12, 4, body(&|out| codec::encode_body(&not_naming, out)), Event::ClaimSeen(not_naming.clone().into())),
     ]
 }
 

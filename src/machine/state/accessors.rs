@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use crate::machine::demand::Want;
-use crate::machine::event::seen::{ClaimSeen, EDITED_SPEC};
+use crate::machine::event::seen::{ClaimSeen, EDITED_SPEC, ids_shown};
 use crate::machine::identity::{
     AllocationId, EniId, EntryId, GatewayId, Generation, PodKey, PodUid, TableId, VSwitchId, ZoneId,
 };
@@ -108,6 +108,22 @@ impl Allocation {
             super::Published::Content(_) => !published,
             super::Published::Unknown => false,
         }
+    }
+
+    /// Whether the status of a PodDNAT of this allocation names the entries that it has; none where either names none, or
+    /// an entry is still to be made or to go.
+    pub(crate) fn names_its_entries(&self, seen: &ClaimSeen) -> Option<bool> {
+        let id = |item: &Item| match &item.entry {
+            Entry::Present { id, .. } => Some(id.clone()),
+            Entry::Planned | Entry::Unknown { .. } | Entry::Refused { .. } | Entry::Deleting { .. } | Entry::Gone => {
+                None
+            }
+        };
+        if !seen.published || seen.ids == 0 {
+            return None;
+        }
+        let ids: Vec<EntryId> = self.items_staying().map(id).collect::<Option<_>>()?;
+        Some(ids_shown(ids.iter().map(EntryId::as_str)) == seen.ids)
     }
 
     /// Whether a PodDNAT of this allocation does not say what was written into it, or has lost our finalizer.

@@ -265,7 +265,12 @@ impl State {
             // A claim that is being deleted ends the allocation; decide reads this.
             allocation.claim_deleting = seen.deleting;
             allocation.claim_uid = Some((seen.uid.as_str().into(), self.seq));
-            allocation.lacks = seen.lacks | allocation.lacks & SHOWS_ANOTHER_ENTRY;
+            let another = match allocation.names_its_entries(seen) {
+                Some(true) => 0,
+                Some(false) => SHOWS_ANOTHER_ENTRY,
+                None => allocation.lacks & SHOWS_ANOTHER_ENTRY,
+            };
+            allocation.lacks = seen.lacks | another;
             if allocation.is_shown_otherwise(seen.published) {
                 // A write whose answer was lost, or is still to come; or somebody else's.
                 allocation.published = Published::Unknown;

@@ -103,7 +103,9 @@ impl State {
             let as_written = !restored && !allocation.is_edited(id, seen);
             let whole =
                 allocation.lacks & !SHOWS_ANOTHER_ENTRY == seen.lacks && allocation.claim_deleting == seen.deleting;
-            named && uid && status && as_written && whole
+            let shows_another = allocation.lacks & SHOWS_ANOTHER_ENTRY != 0;
+            let entries = allocation.names_its_entries(seen).is_none_or(|its_own| its_own != shows_another);
+            named && uid && status && as_written && whole && entries
         })
     }
 

@@ -83,6 +83,9 @@ pub(super) fn claim_seen(body: &ClaimSeen) -> String {
     if lacks(EDITED_SPEC) {
         words.push_str(", its spec says otherwise than its claim");
     }
+    if body.ids != 0 {
+        words.push_str(&format!(", the ids of its entries have the digest {:016x}", body.ids));
+    }
     if body.deleting {
         words.push_str(", and it is being deleted");
     }
