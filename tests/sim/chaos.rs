@@ -305,8 +305,9 @@ impl World {
 
     fn disturb_claims(&mut self) {
         type Edit = fn(&mut PodDnat, u64);
-        let edits: [(Fault, Edit); 4] = [
+        let edits: [(Fault, Edit); 5] = [
             (Fault::StatusCleared, |object, _| object.status.entries.clear()),
+            (Fault::StatusEdited, edit_status),
             (Fault::FinalizerStripped, |object, _| object.metadata.finalizers.clear()),
             (Fault::ClaimEdited, edit_claim),
             (Fault::ClaimMalformed, |object, how| {
@@ -323,9 +324,15 @@ impl World {
                 && (fault != Fault::ClaimMalformed || self.is_known(&key))
             {
                 let how = self.chance(fault, 1_000);
-                self.model.borrow_mut().edit_claim(&key, |object| edit(object, how));
-                if fault != Fault::StatusCleared {
-                    self.checker.edited(&key);
+                let mut left = Vec::new();
+                self.model.borrow_mut().edit_claim(&key, |object| {
+                    edit(object, how);
+                    left.clone_from(&object.status.entries);
+                });
+                match fault {
+                    Fault::StatusCleared => {}
+                    Fault::StatusEdited => self.checker.status_left(&key, left),
+                    _ => self.checker.edited(&key),
                 }
             }
         }
@@ -401,6 +408,18 @@ fn replaced(changes: &[Change], history: &[Change]) -> Option<usize> {
 }
 
 /// Somebody changes what the claim annotation says, and it is still a claim.
+/// What the original shows is its own: what it says there, a claim is made of.
+fn edit_status(object: &mut PodDnat, how: u64) {
+    if crate::original::is_its(object) {
+        return;
+    }
+    let Some(entry) = object.status.entries.last_mut() else { return };
+    match how % 2 {
+        0 => entry.forward_entry_id = format!("fwd-by-hand-{how}"),
+        _ => entry.external_port = "700".to_owned(),
+    }
+}
+
 fn edit_claim(object: &mut PodDnat, how: u64) {
     let Some(text) = object.metadata.annotations.get(CLAIM_ANNOTATION) else { return };
     let Ok(mut claim) = serde_json::from_str::<serde_json::Value>(text) else { return };

@@ -87,6 +87,7 @@ faults! {
     ClaimEdited "F41c" 8_000 "somebody edits the claim annotation: another port, another pod, a term from nowhere",
     ClaimMalformed "F41d" 8_000 "somebody makes the claim annotation unreadable, or takes it away",
     ClaimDeleted "F41e" 8_000 "somebody deletes a PodDNAT",
+    StatusEdited "F41f" 8_000 "somebody edits an entry in the status of a PodDNAT: another id, another port",
     RequestLost "F50" 40_000 "a request to the cloud is lost",
     ReplyLost "F51" 40_000 "a request to the cloud is done, its answer lost or a 500",
     LateEffect "F52a" 40_000 "a request to the cloud is done up to 15 minutes after its caller gave up",

@@ -37,6 +37,7 @@ pub fn at_rest(world: &World, facts: &Facts) -> Vec<(&'static str, String)> {
         }
     }
     found.extend(tables(world, facts));
+    found.extend(statuses(world));
     found.extend(tuples(world, facts, state));
     found.extend(claims(world, state));
     found.extend(pods(world));
@@ -96,6 +97,18 @@ fn tables(world: &World, facts: &Facts) -> Option<(&'static str, String)> {
         let odd: Vec<_> = ours.symmetric_difference(&shown).map(|entry| (entry, facts.entries.get(entry))).collect();
         ("L1", format!("published {shown:?}, of ours in the tables {ours:?}, odd {odd:?}"))
     })
+}
+
+/// At rest a status says of each entry what it is: somebody may have written another port into it.
+fn statuses(world: &World) -> Vec<(&'static str, String)> {
+    let (vpc, model) = (world.vpc.borrow(), world.model.borrow());
+    let shown = model.poddnats().filter(|object| !crate::original::is_its(object));
+    let shown = shown.flat_map(|object| &object.status.entries);
+    let odd = shown.filter(|shown| {
+        let five = vpc.entry(&shown.forward_entry_id.as_str().into()).and_then(|entry| tuple(&entry.spec));
+        five.is_some_and(|five| five.external_port.to_string() != shown.external_port)
+    });
+    odd.map(|shown| ("L1", format!("a status says otherwise than the table: {shown:?}"))).collect()
 }
 
 /// The allocation that adopted an entry.

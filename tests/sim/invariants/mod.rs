@@ -28,6 +28,7 @@ mod s21;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use natgw::cluster::poddnat::Entry as ShownEntry;
 use natgw::controller::step::Stop;
 use natgw::machine::event::{Event, Record};
 use natgw::machine::identity::{EntryId, Generation, Mark, PodKey, TableId};
@@ -166,6 +167,11 @@ impl Checker {
         self.violations.push(Violation { invariant, evidence, step: world.steps, at_ms: world.now.get() });
     }
 
+    /// Somebody edited the entries in a PodDNAT's status, and left these.
+    pub fn status_left(&mut self, key: &PodKey, entries: Vec<ShownEntry>) {
+        self.facts.statuses_left.insert(key.clone(), entries);
+    }
+
     /// Somebody edited a PodDNAT.
     pub fn edited(&mut self, key: &PodKey) {
         self.facts.edited.insert(key.clone(), None);
@@ -244,6 +250,8 @@ pub struct Facts {
     pub deferred: BTreeSet<String>,
     /// PodDNATs that somebody edited, until what they show is ours again, each with what was last published since.
     pub edited: BTreeMap<PodKey, Option<Vec<EntryId>>>,
+    /// What the hand that edited a status last left in it.
+    pub statuses_left: BTreeMap<PodKey, Vec<ShownEntry>>,
     /// Pods that had gone, or ended, when the cluster was put back to a backup in which they run.
     pub revived: BTreeSet<String>,
     /// When a leader last began without history.

@@ -87,7 +87,8 @@ impl Invariant for Published {
         for object in look.world.model.borrow().poddnats() {
             let key = PodKey::new(object.metadata.namespace.as_str(), object.metadata.name.as_str());
             // What somebody wrote into it is not ours until it is written again.
-            if look.facts.edited.contains_key(&key) {
+            let left = look.facts.statuses_left.get(&key) == Some(&object.status.entries);
+            if left || look.facts.edited.contains_key(&key) {
                 continue;
             }
             for shown in &object.status.entries {
