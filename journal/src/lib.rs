@@ -8,6 +8,7 @@
 //! | What was acknowledged is there at the next opening after a kill at any moment, and no opening is refused. | `kill.rs`: `nothing_acknowledged_is_lost_to_a_kill` |
 //! | The same after a power cut, whatever part of what was not synced the disk kept. A group whose append did not return may be there, or be called [`Verdict::LastGroupUnconfirmed`]. | `power.rs`: `nothing_acknowledged_is_lost_to_a_power_cut`; each sync left out loses something: `without_the_syncs_it_is` |
 //! | A shorter history never passes for a whole one: a damaged journal opens as [`Opened::Damaged`] with a [`Verdict`] that names what is lost, or gives [`Error::EntryDamaged`] in its place while it is read. | `damage_table.rs`: `no_damage_is_silent`, beside raw sled; `damage.rs` |
+//! | A disk that does not give back a file is damage, too: a verdict, and [`set_aside`], which reads nothing but names. No room, no permission, no open files left are none: they stay errors, and so does a failed write. | `unreadable.rs`, the refusals injected by strace and by a disk in memory |
 //! | sled's panics do not leave the crate. No bytes in any file make a reader panic, or take memory out of proportion. | `damage_table.rs`; unit tests `no_bytes_upset_…` of every decoder |
 //! | Damage leaves the directory as it was: the caller decides, [`set_aside`] renames, nothing is deleted but scratch copies, unfinished snapshots, and what pruning was told to remove. | `damage.rs`, `damage_table.rs`: the files are compared |
 //! | After an error of writing or syncing nothing more is accepted ([`Error::Poisoned`]): the kernel may have dropped the pages, and a second sync would succeed over the loss. | unit test `a_failed_sync_of_either_file_poisons_for_good` |
@@ -105,7 +106,9 @@
 //! | data more than one group ahead of pending | [`Verdict::AnchorStale`] |
 //! | journal id or chain hash differ | [`Verdict::Foreign`] |
 //! | data, or snapshots, without an anchor; both slots bad | [`Verdict::AnchorLost`], [`Verdict::AnchorDamaged`] |
-//! | sled cannot open its files, also without its snapshot and settings | [`Verdict::Unreadable`] |
+//! | sled cannot open its files, also without its snapshot and settings; the disk does not give back its log, or the names in the directory | [`Verdict::Unreadable`], with what anchor and heads known elsewhere tell |
+//! | the disk does not give back the anchor | [`Verdict::AnchorDamaged`] |
+//! | the disk does not give back sled's derived files, or one of the snapshots | as if they were missing |
 //! | a frame cannot be read, is missing or is not what was written | [`Verdict::EntryDamaged`] |
 //!
 //! [`Journal::open`] checks the end of the data and the ends of the snapshots; [`Journal::entries`] and
@@ -325,4 +328,24 @@ pub enum Error {
     /// Numbers have run out; nothing was written.
     #[error("journal has no numbers left, so nothing was written")]
     Exhausted,
+}
+
+impl Error {
+    /// Whose refusal this is: of the disk that does not give back what is stored, or of the machine, which says nothing
+    /// of what is stored.
+    pub(crate) fn refused_by(&self) -> RefusedBy {
+        match self {
+            Self::Io { source, .. } => RefusedBy::of(source),
+            Self::Store(fault) => fault.by,
+            _ => RefusedBy::Machine,
+        }
+    }
+
+    /// The words, and those of the system below.
+    pub(crate) fn in_full(&self) -> String {
+        match self {
+            Self::Io { source, .. } => format!("{self}: {source}"),
+            _ => self.to_string(),
+        }
+    }
 }

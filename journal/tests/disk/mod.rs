@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use natgw_journal::Disk;
+use rustix::io::Errno;
 
 const SECTOR: usize = 512;
 
@@ -64,6 +65,8 @@ pub(crate) struct MemoryDisk {
     operations: Cell<u64>,
     stop_at: Cell<Option<u64>>,
     pub(crate) passed: Cell<Option<Passed>>,
+    /// Files whose names begin so are not given back, with this answer.
+    pub(crate) unread: Cell<Option<(&'static str, Errno)>>,
     /// Of two files synced side by side, the one named first.
     pub(crate) named_first: Cell<bool>,
 }
@@ -174,6 +177,9 @@ impl Content {
 
 impl Disk for MemoryDisk {
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some((_, errno)) = self.unread.get().filter(|(prefix, _)| name.starts_with(prefix)) {
+            return Err(errno.into());
+        }
         let mut content = self.content.borrow_mut();
         let rest = content.file(name)?.now.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
         let read = rest.len().min(buffer.len());
