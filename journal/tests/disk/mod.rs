@@ -67,6 +67,8 @@ pub(crate) struct MemoryDisk {
     pub(crate) passed: Cell<Option<Passed>>,
     /// Files whose names begin so are not given back, with this answer.
     pub(crate) unread: Cell<Option<(&'static str, Errno)>>,
+    /// A broken way to write the anchor: all of it is cleared before.
+    pub(crate) clears_anchor: Cell<bool>,
     /// Of two files synced side by side, the one named first.
     pub(crate) named_first: Cell<bool>,
 }
@@ -206,6 +208,14 @@ impl Disk for MemoryDisk {
     }
 
     fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.clears_anchor.get() && name == "anchor" {
+            self.change(|content| {
+                let file = content.file(name)?;
+                file.now.fill(0);
+                file.dirty.extend(0..file.now.len().div_ceil(SECTOR));
+                Ok(())
+            })?;
+        }
         self.change(|content| {
             let file = content.file(name)?;
             let start = usize::try_from(offset).unwrap();
