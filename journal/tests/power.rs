@@ -222,7 +222,7 @@ fn cut_at(stop: u64, setting: Setting) -> Result<(Tried, Tried), String> {
     let tried = Tried::point(&unsynced, subsets.len() as u64);
     let mut of_openings = Tried::default();
     // Of all subsets alike, the one that keeps nothing among them.
-    let openings = usize::try_from(tier().of(8, 16, 10_000)).unwrap().clamp(1, subsets.len());
+    let openings = usize::try_from(tier().of(8, 8, 10_000)).unwrap().clamp(1, subsets.len());
     let opened_every = subsets.len().div_ceil(openings);
     for (n, kept) in subsets.into_iter().enumerate() {
         let after = Rc::new(disk.after_power_cut(&kept));
