@@ -11,7 +11,7 @@
 //! | A disk that does not give back a file is damage, too: a verdict, and [`set_aside`], which reads nothing but names. No room, no permission, no open files left are none: they stay errors, and so does a failed write. | `unreadable.rs`, the refusals injected by strace and by a disk in memory |
 //! | sled's panics do not leave the crate. No bytes in any file make a reader panic, or take memory out of proportion. | `damage_table.rs`; unit tests `no_bytes_upset_…` of every decoder |
 //! | Damage leaves the directory as it was: the caller decides, [`set_aside`] renames, nothing is deleted but scratch copies, unfinished snapshots, and what pruning was told to remove. | `damage.rs`, `damage_table.rs`: the files are compared |
-//! | After an error of writing or syncing nothing more is accepted ([`Error::Poisoned`]): the kernel may have dropped the pages, and a second sync would succeed over the loss. | unit test `a_failed_sync_of_either_file_poisons_for_good` |
+//! | After an error of writing or syncing nothing more is accepted ([`Error::Poisoned`]): the kernel may have dropped the pages, and a second sync would succeed over the loss. | `poison.rs`: `every_failed_step_poisons_for_good` on plain files, `what_the_system_refuses_poisons_a_journal_on_sled`, with the two syncs side by side, `a_value_outside_the_log_poisons` |
 //! | A group outside the limits is refused before anything is written, and poisons nothing. | unit test `a_refused_group_neither_writes_nor_poisons` |
 //! | One writer a directory, by a lock on a file. | `damage.rs`: `one_writer_at_a_time` |
 //! | A [`View`] is a prefix that was durable when it was made; appending, pruning and snapshots leave it as it is. | `contract.rs` |
@@ -37,7 +37,10 @@
 //! A snapshot is a stream of the caller's own entries that add up to everything through some head, and a digest at its
 //! end, which the caller checks when it has taken them in. It is made from a [`View`] in any thread, from the snapshot
 //! before and the entries since: [`View::snapshots`], [`View::entries`], [`View::begin_snapshot`]. Once finished it was
-//! synced and read again. [`Journal::prune_step`] then removes what the second newest stands for, in steps between
+//! synced and read again. A snapshot that cannot be written poisons nothing, and the caller may do no more than log it: no
+//! entry and no anchor was touched, its draft is removed and never synced again (the next one is another file, written
+//! from its beginning), and until one is whole, and its name synced, nothing is pruned on its account. What it costs is
+//! room. [`Journal::prune_step`] then removes what the second newest stands for, in steps between
 //! groups. A journal that was pruned begins with a snapshot: [`Entries`] from before answer with [`Error::Pruned`].
 //!
 //! # Seams

@@ -67,6 +67,8 @@ pub(crate) struct MemoryDisk {
     pub(crate) passed: Cell<Option<Passed>>,
     /// Files whose names begin so are not given back, with this answer.
     pub(crate) unread: Cell<Option<(&'static str, Errno)>>,
+    /// An operation that fails, and of which files, by what their names begin with.
+    pub(crate) refused: Cell<Option<(&'static str, &'static str)>>,
     /// A broken way to write the anchor: all of it is cleared before.
     pub(crate) clears_anchor: Cell<bool>,
     /// Of two files synced side by side, the one named first.
@@ -139,6 +141,13 @@ impl MemoryDisk {
         Self { content: RefCell::new(content), ..Self::default() }
     }
 
+    fn check(&self, operation: &str, name: &str) -> io::Result<()> {
+        match self.refused.get() {
+            Some((refused, prefix)) if refused == operation && name.starts_with(prefix) => Err(Errno::IO.into()),
+            _ => Ok(()),
+        }
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut Content) -> io::Result<T>) -> io::Result<T> {
         let operation = self.operations.replace(self.operations.get() + 1);
         if self.stop_at.get().is_some_and(|stop| operation >= stop) {
@@ -208,6 +217,7 @@ impl Disk for MemoryDisk {
     }
 
     fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check("write", name)?;
         if self.clears_anchor.get() && name == "anchor" {
             self.change(|content| {
                 let file = content.file(name)?;
@@ -237,6 +247,7 @@ impl Disk for MemoryDisk {
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
+        self.check("sync", name)?;
         let passed = matches!(self.passed.get(), Some(Passed::Of(prefix)) if name.starts_with(prefix));
         self.change(|content| {
             let file = content.file(name)?;
@@ -267,6 +278,7 @@ impl Disk for MemoryDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.check("remove", name)?;
         self.change(|content| {
             content.number(name)?;
             content.rename(Renaming::Remove(name.into()));
@@ -279,6 +291,7 @@ impl Disk for MemoryDisk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
+        self.check("sync names", "")?;
         self.change(|content| {
             if self.passed.get() != Some(Passed::OfNames) {
                 content.durable_names = content.names.clone();
