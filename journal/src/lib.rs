@@ -7,7 +7,7 @@
 //! | A group is there as a whole or not at all, and stays in the order of the calls. | `contract.rs` on sled, on plain files and in memory; `power.rs` |
 //! | What was acknowledged is there at the next opening after a kill at any moment, and no opening is refused. | `kill.rs`: `nothing_acknowledged_is_lost_to_a_kill` |
 //! | The same after a power cut, whatever part of what was not synced the disk kept. A group whose append did not return may be there, or be called [`Verdict::LastGroupUnconfirmed`]. | `power.rs`: `nothing_acknowledged_is_lost_to_a_power_cut`; also when the opening after a power cut is itself cut; each sync left out loses something: `without_the_syncs_it_is`; so does an opening that is safe only uncut: `an_opening_that_clears_the_anchor_first_loses_it` |
-//! | A shorter history never passes for a whole one: a damaged journal opens as [`Opened::Damaged`] with a [`Verdict`] that names what is lost, or gives [`Error::EntryDamaged`] in its place while it is read. | `damage_table.rs`: `no_damage_is_silent`, beside raw sled; `damage.rs` |
+//! | A shorter history never passes for a whole one: a damaged journal opens as [`Opened::Damaged`] with a [`Verdict`] that names what is lost, or gives [`Error::EntryDamaged`] in its place while it is read. | `damage_table.rs`: `no_damage_is_silent`, beside raw sled; the range that a verdict names is compared with what is still given, and with what raw sled gives; `damage.rs` |
 //! | A disk that does not give back a file is damage, too: a verdict, and [`set_aside`], which reads nothing but names. No room, no permission, no open files left are none: they stay errors, and so does a failed write. | `unreadable.rs`, the refusals injected by strace and by a disk in memory |
 //! | sled's panics do not leave the crate. No bytes in any file make a reader panic, or take memory out of proportion. | `damage_table.rs`; unit tests `no_bytes_upset_…` of every decoder |
 //! | Damage leaves the directory as it was: the caller decides, [`set_aside`] renames, nothing is deleted but scratch copies, unfinished snapshots, and what pruning was told to remove. | `damage.rs`, `damage_table.rs`: the files are compared |
@@ -122,7 +122,7 @@
 //! | damage | what is said |
 //! | --- | --- |
 //! | the log's tail cut; sectors or a page zeroed; a bit flipped | nothing if it hit what is not used, or what sled derives; else `HistoryLost`, `LastGroupUnconfirmed`, `EntryDamaged` or `Unreadable`, from the first entry that is lost to the last that anybody knows |
-//! | sled's snapshot emptied or damaged | recovered in full, from its log |
+//! | sled's snapshot emptied | recovered in full, from its log |
 //! | the database missing | `HistoryLost` from the first entry |
 //! | an older image of the data, or of data and anchor where a newer head is known elsewhere | `HistoryLost` |
 //! | another journal's data, or another journal's anchor | `Foreign` |
