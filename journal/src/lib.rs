@@ -17,7 +17,7 @@
 //! | A [`View`] is a prefix that was durable when it was made; appending, pruning and snapshots leave it as it is. | `contract.rs` |
 //! | A [`Snapshot`] is there as a whole or not at all, written beside the journal without touching it. | `contract.rs`, `kill.rs` (mode snapshot), `power.rs` |
 //! | Pruning removes only what the second newest snapshot stands for, and an anchor that knows is durable first. | `contract.rs`, `kill.rs` (mode prune), `power.rs` |
-//! | A step of pruning does no more than an append, and the disk comes back to a plateau. | `churn.rs`: `the_disk_comes_back_to_a_plateau`, ten million entries in the long command |
+//! | A step of pruning does no more than an append, and the disk comes back to a plateau. | `churn.rs`: `the_disk_comes_back_to_a_plateau`; of ten million entries of 100 bytes, in the long command, the second half added 500 MB, the most on the disk was 34 MB and rose by 2 MB in that half; without pruning it rises by all that is added |
 //! | A copy that an opening needs is begun only if it fits ([`Error::NoRoom`]); [`Journal::room`] says early that it will not. | unit test `what_was_kept_of_an_earlier_opening_makes_room`; `churn.rs`: `the_room_on_the_disk_is_told` |
 //! | An [export](mod@export) is a consistent prefix of a journal that goes on, and damage to it is named. | `contract.rs`; natgw-replay's `cli.rs` |
 //! | Bytes on the disk do not change with the program. | unit tests `…_bytes_are_frozen` |
@@ -101,7 +101,7 @@
 //! # What an opening says
 //! | found | outcome |
 //! | --- | --- |
-//! | nothing | [`Opened::Fresh`] |
+//! | nothing, be it that the whole directory is gone | [`Opened::Fresh`], also with heads known elsewhere: see below |
 //! | data end at pending, or one group ahead of it | [`Opened::Continued`] |
 //! | data end at settled, pending is later | [`Verdict::LastGroupUnconfirmed`]: it may have been acknowledged |
 //! | data end before settled, or before a head known elsewhere; an anchor without data | [`Verdict::HistoryLost`] |
@@ -118,12 +118,18 @@
 //! [`SnapshotEntries`] check the rest while they read. [`read_copy`] and [`read_export`] read all of it before they give
 //! their verdict.
 //!
+//! Whether an empty directory is a first start only the caller can say, for it holds the heads known elsewhere: they may be
+//! of journals that other replicas keep, and none of them names this directory. The caller must decide. natgw takes
+//! [`Opened::Fresh`] for a first start only if the Lease never had a term and no PodDNAT exists; else the new journal begins
+//! with that as the reason why history is not continuous (`none_before` in its `driver::history`).
+//!
 //! # What damage leads to
 //! | damage | what is said |
 //! | --- | --- |
 //! | the log's tail cut; sectors or a page zeroed; a bit flipped | nothing if it hit what is not used, or what sled derives; else `HistoryLost`, `LastGroupUnconfirmed`, `EntryDamaged` or `Unreadable`, from the first entry that is lost to the last that anybody knows |
 //! | sled's snapshot emptied | recovered in full, from its log |
 //! | the database missing | `HistoryLost` from the first entry |
+//! | the whole directory missing | nothing: it is [`Opened::Fresh`], and the caller decides (`damage.rs`: `a_directory_that_is_gone_is_fresh_whoever_knows_of_it`) |
 //! | an older image of the data, or of data and anchor where a newer head is known elsewhere | `HistoryLost` |
 //! | another journal's data, or another journal's anchor | `Foreign` |
 //! | the anchor missing, or both its slots damaged | `AnchorLost`, `AnchorDamaged` |
@@ -138,6 +144,7 @@
 //! what was kept of the opening before goes first.
 //!
 //! # What cannot be detected
+//! * The whole directory gone: this crate sees an empty one. Its caller can tell, by heads known elsewhere.
 //! * Data and anchor rolled back together to an earlier moment, beyond what heads known elsewhere tell: at most one
 //!   renewal of whoever keeps these.
 //! * All files of a journal exchanged for all files of another: it is that other journal, by its identity, and whole.
