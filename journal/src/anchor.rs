@@ -27,6 +27,7 @@ use std::io::ErrorKind;
 
 use crate::disk::{self, Disk, on};
 use crate::files::{ANCHOR, ANCHOR_DRAFT};
+use crate::store::RefusedBy;
 use crate::{Error, Head, JournalId};
 
 const MAGIC: [u8; 8] = *b"NATGWANC";
@@ -78,11 +79,16 @@ impl Position {
     }
 }
 
-/// Reads the anchor of the journal. One bad slot is what a torn write leaves; the other one counts then.
+/// Reads the anchor of the journal. One bad slot is what a torn write leaves; the other one counts then. A file that the
+/// disk does not give back is damage.
 pub(crate) fn read(disk: &impl Disk) -> Result<Found, Error> {
     let bytes = match disk::read_all(disk, ANCHOR, FILE_BYTES) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Found::Absent),
+        // Half of it, from the page that the disk still gives, may be one write too old, and could not be written again.
+        Err(e) if RefusedBy::of(&e) == RefusedBy::Store => {
+            return Ok(Found::Damaged(format!("it cannot be read: {e}")));
+        }
         Err(e) => return Err(on(disk, "read", ANCHOR)(e)),
     };
     Ok(newest(&bytes))

@@ -21,21 +21,42 @@ use crate::store::{ReadFrames, RefusedBy, StoreFault};
 use crate::verdict::{self, Judged, Verdict};
 use crate::{Error, Head, JournalId, export};
 
-/// Copies sled's files from `from` to the new directory `to` and opens the copy. Where sled fails on it, once more
-/// without its derived files: the snapshot of its page table (it then reads its whole log) and its settings.
+/// Copies sled's files from `from` to the new directory `to` and opens the copy. Where sled fails on it, or the disk does
+/// not give all files back, once more without its derived files: the snapshot of its page table (it then reads its whole
+/// log) and its settings.
 pub(crate) fn open_copy(from: &Path, to: &Path) -> Result<Result<SledStore, StoreFault>, Error> {
     files::remove_tree(to)?;
-    files::copy_tree(from, to, |_| true)?;
-    if files::is_occupied(&to.join("blobs"))? {
-        return Ok(Err(StoreFault::new("open", "it holds values outside its log, which this journal never writes")));
-    }
-    let fault = match open_or_refused(to)? {
-        Ok(store) => return Ok(Ok(store)),
-        Err(fault) => fault,
+    let fault = match copied(files::copy_tree(from, to, |_| true), to)? {
+        Err(unread) => unread,
+        Ok(()) if files::is_occupied(&to.join("blobs"))? => {
+            return Ok(Err(StoreFault::new(
+                "open",
+                "it holds values outside its log, which this journal never writes",
+            )));
+        }
+        Ok(()) => match open_or_refused(to)? {
+            Ok(store) => return Ok(Ok(store)),
+            Err(fault) => fault,
+        },
     };
     files::remove_tree(to)?;
-    files::copy_tree(from, to, |name| name != "conf" && !name.starts_with("snap."))?;
+    let log = files::copy_tree(from, to, |name| name != "conf" && !name.starts_with("snap."));
+    if let Err(unread) = copied(log, to)? {
+        return Ok(Err(unread));
+    }
     Ok(open_or_refused(to)?.map_err(|_| fault))
+}
+
+/// A file that the disk does not give back is a fault of what is stored. Half a copy that the machine refused goes: on a
+/// full disk it is in the way.
+fn copied(outcome: Result<Result<(), Error>, Error>, copy: &Path) -> Result<Result<(), StoreFault>, Error> {
+    match outcome {
+        Ok(copied) => Ok(copied.map_err(|unread| StoreFault::new("copy its files", unread.in_full()))),
+        Err(refused) => {
+            files::remove_tree(copy)?;
+            Err(refused)
+        }
+    }
 }
 
 /// Opens a copy. A refusal of the machine is an error and no damage; then the copy goes: on a full disk it is in the way.
@@ -96,12 +117,17 @@ pub fn read_copy(dir: &Path) -> Result<ReadCopy, Error> {
         return Err(Error::NoJournal { dir: dir.into() });
     }
     let private = private_dir()?;
+    let mut unread = Vec::new();
     for name in names.iter().filter(|name| plain::is_segment(name) || snapshot::seq_in(name).is_some()) {
-        let path = dir.join(name);
-        std::fs::copy(&path, private.path().join(name)).map_err(at("copy", &path))?;
+        if let Err(error) = files::copy_file(&dir.join(name), &private.path().join(name))? {
+            unread.push((name, error));
+        }
     }
     let disk = Arc::new(Directory::open(private.path())?);
-    let store: Option<Result<Box<dyn ReadFrames>, StoreFault>> = if on_sled {
+    let unread_segment = unread.iter().find(|(name, _)| plain::is_segment(name));
+    let store: Option<Result<Box<dyn ReadFrames>, StoreFault>> = if let Some((_, error)) = unread_segment {
+        Some(Err(StoreFault::new("copy a segment", error.in_full())))
+    } else if on_sled {
         Some(open_copy(&data, &private.path().join(SLED))?.map(|store| Box::new(store) as _))
     } else if on_segments {
         Some(Segments::open(Arc::clone(&disk)).map(|store| Box::new(store) as _))

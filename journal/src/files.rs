@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use crate::Error;
+use crate::store::RefusedBy;
 
 /// sled's directory.
 pub(crate) const SLED: &str = "sled";
@@ -35,7 +36,17 @@ pub(crate) fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> E
 /// were moved to.
 pub(crate) fn data_dir(dir: &Path) -> PathBuf {
     let (live, before) = (dir.join(SLED), dir.join(SLED_BEFORE_OPEN));
-    if !live.exists() && dir.join(SLED_OPENING).exists() && before.exists() { before } else { live }
+    // Of what cannot be looked at nobody knows that it is gone.
+    let gone = live.try_exists().is_ok_and(|there| !there);
+    if gone && dir.join(SLED_OPENING).exists() && before.exists() { before } else { live }
+}
+
+/// Whether there is something under this name, be it something that the disk does not give back.
+pub(crate) fn is_there(path: &Path) -> Result<bool, Error> {
+    match path.try_exists() {
+        Err(e) if RefusedBy::of(&e) == RefusedBy::Machine => Err(at("look at", path)(e)),
+        found => Ok(found.unwrap_or(true)),
+    }
 }
 
 /// Takes the exclusive lock of the journal directory; it lasts as long as the file is open.
@@ -99,18 +110,40 @@ pub(crate) fn remove_tree(dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// Copies the files of the tree `from` that `wanted` takes by name to the new tree `to`. Not synced.
-pub(crate) fn copy_tree(from: &Path, to: &Path, wanted: fn(&str) -> bool) -> Result<(), Error> {
+/// Copies the files of the tree `from` that `wanted` takes by name to the new tree `to`. Not synced. Inside: a file
+/// that the disk does not give back.
+pub(crate) fn copy_tree(from: &Path, to: &Path, wanted: fn(&str) -> bool) -> Result<Result<(), Error>, Error> {
     std::fs::create_dir_all(to).map_err(at("create", to))?;
-    for file in tree(from)? {
+    let files = match tree(from) {
+        Err(error) if error.refused_by() == RefusedBy::Store => return Ok(Err(error)),
+        files => files?,
+    };
+    for file in files {
         let (source, target) = (from.join(&file), to.join(&file));
         if source.is_dir() {
             std::fs::create_dir_all(&target).map_err(at("create", &target))?;
-        } else if wanted(&file.to_string_lossy()) {
-            std::fs::copy(&source, &target).map_err(at("copy", &source))?;
+        } else if wanted(&file.to_string_lossy())
+            && let Err(unread) = copy_file(&source, &target)?
+        {
+            return Ok(Err(unread));
         }
     }
-    Ok(())
+    Ok(Ok(()))
+}
+
+/// Copies a file. Inside: that the disk does not give it back. Outside: that the copy cannot be written, or another
+/// refusal of the machine, which says nothing of the file.
+pub(crate) fn copy_file(source: &Path, target: &Path) -> Result<Result<(), Error>, Error> {
+    match std::fs::copy(source, target) {
+        Ok(_) => Ok(Ok(())),
+        Err(error) if RefusedBy::of(&error) == RefusedBy::Machine => Err(at("copy", source)(error)),
+        // The system does not say which of the two files it is about.
+        Err(error) => match checksum_file(source, 0) {
+            Err(unread) if unread.refused_by() == RefusedBy::Store => Ok(Err(unread)),
+            Err(refused) => Err(refused),
+            Ok(_) => Err(at("copy", source)(error)),
+        },
+    }
 }
 
 /// Syncs all files and directories of a tree, the root included.
@@ -140,26 +173,29 @@ pub(crate) fn tree_bytes(dir: &Path) -> Result<u64, Error> {
 /// CRC-32C over names, lengths and bytes of all files of a tree, in the order of their names.
 pub(crate) fn fingerprint(dir: &Path) -> Result<u32, Error> {
     let mut checksum = 0;
-    let mut buffer = vec![0; 1 << 16];
     for file in tree(dir)? {
         let path = dir.join(&file);
         checksum = crc32c::crc32c_append(checksum, file.as_encoded_bytes());
-        if path.is_dir() {
-            continue;
+        if !path.is_dir() {
+            checksum = checksum_file(&path, checksum)?;
         }
-        let mut opened = File::open(&path).map_err(at("open", &path))?;
-        let mut length = 0_u64;
-        loop {
-            let read = opened.read(&mut buffer).map_err(at("read", &path))?;
-            let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
-                break;
-            };
-            checksum = crc32c::crc32c_append(checksum, bytes);
-            length = length.saturating_add(bytes.len() as u64);
-        }
-        checksum = crc32c::crc32c_append(checksum, &length.to_le_bytes());
     }
     Ok(checksum)
+}
+
+/// Appends bytes and length of a file to a checksum: reads all of it.
+fn checksum_file(path: &Path, mut checksum: u32) -> Result<u32, Error> {
+    let mut buffer = vec![0; 1 << 16];
+    let mut opened = File::open(path).map_err(at("open", path))?;
+    let mut length = 0_u64;
+    loop {
+        let read = opened.read(&mut buffer).map_err(at("read", path))?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
+            return Ok(crc32c::crc32c_append(checksum, &length.to_le_bytes()));
+        };
+        checksum = crc32c::crc32c_append(checksum, bytes);
+        length = length.saturating_add(bytes.len() as u64);
+    }
 }
 
 /// The names of all files and directories in one, sorted.

@@ -11,7 +11,7 @@ use crate::frame::{self, GENESIS, Tip};
 use crate::reader::Entries;
 use crate::retained::{self, Catalogue};
 use crate::sled_store::SledStore;
-use crate::store::Store;
+use crate::store::{Store, StoreFault};
 use crate::verdict::{self, Judged, Verdict};
 use crate::{Error, Head, JournalId};
 
@@ -77,10 +77,13 @@ impl<S: Store, D: Disk> Journal<S, D> {
     /// answered alike. Who opens must be alone with both.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::Store`] if disk or store fail. Damage is no error but [`Opened::Damaged`]; nothing was
-    /// written then.
+    /// [`Error::Io`] and [`Error::Store`] if the machine refuses ([`RefusedBy::Machine`](crate::RefusedBy)) or a write
+    /// fails. Damage, and what cannot be read, is no error but [`Opened::Damaged`]; nothing was written then.
     pub fn open_on(store: S, disk: D, fresh: JournalId, external: &[(JournalId, Head)]) -> Result<Opened<S, D>, Error> {
-        let has_data = !store.is_empty()? || !retained::snapshots_on(&disk)?.is_empty();
+        let has_data = match store.is_empty() {
+            Err(fault) => return Self::unread(&disk, fault, external),
+            Ok(empty) => !empty || retained::may_have_snapshots(&disk)?,
+        };
         match Start::of(anchor::read(&disk)?, has_data, external) {
             Start::Begin => {
                 let anchor = AnchorFile::create(&disk, of_no_entries(fresh))?;
@@ -89,6 +92,18 @@ impl<S: Store, D: Disk> Journal<S, D> {
             Start::Damaged(verdict, id) => Ok(Opened::Damaged { verdict, id }),
             Start::Examine(position) => Self::resume(store, disk, position, external),
         }
+    }
+
+    /// What is to be said of a store that does not give back what it holds.
+    pub(crate) fn unread(disk: &D, fault: StoreFault, external: &[(JournalId, Head)]) -> Result<Opened<S, D>, Error> {
+        let (known, id) = match anchor::read(disk)? {
+            Found::Present(position) => {
+                let anchor = position.anchor();
+                (verdict::last_known(anchor, external), Some(anchor.id))
+            }
+            Found::Absent | Found::Damaged(_) => (0, None),
+        };
+        Ok(Opened::Damaged { verdict: Verdict::of_unread(fault.into(), known)?, id })
     }
 
     /// Makes `group` the next entries, in order, all or none, and returns the new head once both the data and the
@@ -172,7 +187,13 @@ impl<S: Store, D: Disk> Journal<S, D> {
         external: &[(JournalId, Head)],
     ) -> Result<Opened<S, D>, Error> {
         let anchor = AnchorFile::at(position);
-        let catalogue = Catalogue::read(&disk, anchor.anchor().id)?;
+        let catalogue = match Catalogue::read(&disk, anchor.anchor().id) {
+            Ok(catalogue) => catalogue,
+            Err(unread) => {
+                let verdict = Verdict::of_unread(unread, verdict::last_known(anchor.anchor(), external))?;
+                return Ok(Opened::Damaged { verdict, id: Some(anchor.anchor().id) });
+            }
+        };
         match verdict::judge(&store, anchor.anchor(), external, &catalogue.snapshots()) {
             Judged::Sound(tip) => {
                 let unfinished = tip.frame.checked_add(1).ok_or(Error::Exhausted)?;

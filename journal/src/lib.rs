@@ -6,17 +6,18 @@
 //! | [`Journal::append`] returns after both the data and the anchor were synced to the disk. | `kill.rs`: `an_acknowledgement_follows_both_syncs`, under strace |
 //! | A group is there as a whole or not at all, and stays in the order of the calls. | `contract.rs` on sled, on plain files and in memory; `power.rs` |
 //! | What was acknowledged is there at the next opening after a kill at any moment, and no opening is refused. | `kill.rs`: `nothing_acknowledged_is_lost_to_a_kill` |
-//! | The same after a power cut, whatever part of what was not synced the disk kept. A group whose append did not return may be there, or be called [`Verdict::LastGroupUnconfirmed`]. | `power.rs`: `nothing_acknowledged_is_lost_to_a_power_cut`; each sync left out loses something: `without_the_syncs_it_is` |
-//! | A shorter history never passes for a whole one: a damaged journal opens as [`Opened::Damaged`] with a [`Verdict`] that names what is lost, or gives [`Error::EntryDamaged`] in its place while it is read. | `damage_table.rs`: `no_damage_is_silent`, beside raw sled; `damage.rs` |
+//! | The same after a power cut, whatever part of what was not synced the disk kept. A group whose append did not return may be there, or be called [`Verdict::LastGroupUnconfirmed`]. | `power.rs`: `nothing_acknowledged_is_lost_to_a_power_cut`; also when the opening after a power cut is itself cut; each sync left out loses something: `without_the_syncs_it_is`; so does an opening that is safe only uncut: `an_opening_that_clears_the_anchor_first_loses_it` |
+//! | A shorter history never passes for a whole one: a damaged journal opens as [`Opened::Damaged`] with a [`Verdict`] that names what is lost, or gives [`Error::EntryDamaged`] in its place while it is read. | `damage_table.rs`: `no_damage_is_silent`, beside raw sled; the range that a verdict names is compared with what is still given, and with what raw sled gives; `damage.rs` |
+//! | A disk that does not give back a file is damage, too: a verdict, and [`set_aside`], which reads nothing but names. No room, no permission, no open files left are none: they stay errors, and so does a failed write. | `unreadable.rs`, the refusals injected by strace and by a disk in memory |
 //! | sled's panics do not leave the crate. No bytes in any file make a reader panic, or take memory out of proportion. | `damage_table.rs`; unit tests `no_bytes_upset_…` of every decoder |
 //! | Damage leaves the directory as it was: the caller decides, [`set_aside`] renames, nothing is deleted but scratch copies, unfinished snapshots, and what pruning was told to remove. | `damage.rs`, `damage_table.rs`: the files are compared |
-//! | After an error of writing or syncing nothing more is accepted ([`Error::Poisoned`]): the kernel may have dropped the pages, and a second sync would succeed over the loss. | unit test `a_failed_sync_of_either_file_poisons_for_good` |
+//! | After an error of writing or syncing nothing more is accepted ([`Error::Poisoned`]): the kernel may have dropped the pages, and a second sync would succeed over the loss. | `poison.rs`: `every_failed_step_poisons_for_good` on plain files, `what_the_system_refuses_poisons_a_journal_on_sled`, with the two syncs side by side, `a_value_outside_the_log_poisons` |
 //! | A group outside the limits is refused before anything is written, and poisons nothing. | unit test `a_refused_group_neither_writes_nor_poisons` |
 //! | One writer a directory, by a lock on a file. | `damage.rs`: `one_writer_at_a_time` |
 //! | A [`View`] is a prefix that was durable when it was made; appending, pruning and snapshots leave it as it is. | `contract.rs` |
 //! | A [`Snapshot`] is there as a whole or not at all, written beside the journal without touching it. | `contract.rs`, `kill.rs` (mode snapshot), `power.rs` |
 //! | Pruning removes only what the second newest snapshot stands for, and an anchor that knows is durable first. | `contract.rs`, `kill.rs` (mode prune), `power.rs` |
-//! | A step of pruning does no more than an append, and the disk comes back to a plateau. | `churn.rs`: `the_disk_comes_back_to_a_plateau`, ten million entries in the long command |
+//! | A step of pruning does no more than an append, and the disk comes back to a plateau. | `churn.rs`: `the_disk_comes_back_to_a_plateau`; of ten million entries of 100 bytes, in the long command, the second half added 500 MB, the most on the disk was 34 MB and rose by 2 MB in that half; without pruning it rises by all that is added |
 //! | A copy that an opening needs is begun only if it fits ([`Error::NoRoom`]); [`Journal::room`] says early that it will not. | unit test `what_was_kept_of_an_earlier_opening_makes_room`; `churn.rs`: `the_room_on_the_disk_is_told` |
 //! | An [export](mod@export) is a consistent prefix of a journal that goes on, and damage to it is named. | `contract.rs`; natgw-replay's `cli.rs` |
 //! | Bytes on the disk do not change with the program. | unit tests `…_bytes_are_frozen` |
@@ -36,7 +37,10 @@
 //! A snapshot is a stream of the caller's own entries that add up to everything through some head, and a digest at its
 //! end, which the caller checks when it has taken them in. It is made from a [`View`] in any thread, from the snapshot
 //! before and the entries since: [`View::snapshots`], [`View::entries`], [`View::begin_snapshot`]. Once finished it was
-//! synced and read again. [`Journal::prune_step`] then removes what the second newest stands for, in steps between
+//! synced and read again. A snapshot that cannot be written poisons nothing, and the caller may do no more than log it: no
+//! entry and no anchor was touched, its draft is removed and never synced again (the next one is another file, written
+//! from its beginning), and until one is whole, and its name synced, nothing is pruned on its account. What it costs is
+//! room. [`Journal::prune_step`] then removes what the second newest stands for, in steps between
 //! groups. A journal that was pruned begins with a snapshot: [`Entries`] from before answer with [`Error::Pruned`].
 //!
 //! # Seams
@@ -97,7 +101,7 @@
 //! # What an opening says
 //! | found | outcome |
 //! | --- | --- |
-//! | nothing | [`Opened::Fresh`] |
+//! | nothing, be it that the whole directory is gone | [`Opened::Fresh`], also with heads known elsewhere: see below |
 //! | data end at pending, or one group ahead of it | [`Opened::Continued`] |
 //! | data end at settled, pending is later | [`Verdict::LastGroupUnconfirmed`]: it may have been acknowledged |
 //! | data end before settled, or before a head known elsewhere; an anchor without data | [`Verdict::HistoryLost`] |
@@ -105,19 +109,27 @@
 //! | data more than one group ahead of pending | [`Verdict::AnchorStale`] |
 //! | journal id or chain hash differ | [`Verdict::Foreign`] |
 //! | data, or snapshots, without an anchor; both slots bad | [`Verdict::AnchorLost`], [`Verdict::AnchorDamaged`] |
-//! | sled cannot open its files, also without its snapshot and settings | [`Verdict::Unreadable`] |
+//! | sled cannot open its files, also without its snapshot and settings; the disk does not give back its log, or the names in the directory | [`Verdict::Unreadable`], with what anchor and heads known elsewhere tell |
+//! | the disk does not give back the anchor | [`Verdict::AnchorDamaged`] |
+//! | the disk does not give back sled's derived files, or one of the snapshots | as if they were missing |
 //! | a frame cannot be read, is missing or is not what was written | [`Verdict::EntryDamaged`] |
 //!
 //! [`Journal::open`] checks the end of the data and the ends of the snapshots; [`Journal::entries`] and
 //! [`SnapshotEntries`] check the rest while they read. [`read_copy`] and [`read_export`] read all of it before they give
 //! their verdict.
 //!
+//! Whether an empty directory is a first start only the caller can say, for it holds the heads known elsewhere: they may be
+//! of journals that other replicas keep, and none of them names this directory. The caller must decide. natgw takes
+//! [`Opened::Fresh`] for a first start only if the Lease never had a term and no PodDNAT exists; else the new journal begins
+//! with that as the reason why history is not continuous (`none_before` in its `driver::history`).
+//!
 //! # What damage leads to
 //! | damage | what is said |
 //! | --- | --- |
 //! | the log's tail cut; sectors or a page zeroed; a bit flipped | nothing if it hit what is not used, or what sled derives; else `HistoryLost`, `LastGroupUnconfirmed`, `EntryDamaged` or `Unreadable`, from the first entry that is lost to the last that anybody knows |
-//! | sled's snapshot emptied or damaged | recovered in full, from its log |
+//! | sled's snapshot emptied | recovered in full, from its log |
 //! | the database missing | `HistoryLost` from the first entry |
+//! | the whole directory missing | nothing: it is [`Opened::Fresh`], and the caller decides (`damage.rs`: `a_directory_that_is_gone_is_fresh_whoever_knows_of_it`) |
 //! | an older image of the data, or of data and anchor where a newer head is known elsewhere | `HistoryLost` |
 //! | another journal's data, or another journal's anchor | `Foreign` |
 //! | the anchor missing, or both its slots damaged | `AnchorLost`, `AnchorDamaged` |
@@ -132,6 +144,7 @@
 //! what was kept of the opening before goes first.
 //!
 //! # What cannot be detected
+//! * The whole directory gone: this crate sees an empty one. Its caller can tell, by heads known elsewhere.
 //! * Data and anchor rolled back together to an earlier moment, beyond what heads known elsewhere tell: at most one
 //!   renewal of whoever keeps these.
 //! * All files of a journal exchanged for all files of another: it is that other journal, by its identity, and whole.
@@ -325,4 +338,24 @@ pub enum Error {
     /// Numbers have run out; nothing was written.
     #[error("journal has no numbers left, so nothing was written")]
     Exhausted,
+}
+
+impl Error {
+    /// Whose refusal this is: of the disk that does not give back what is stored, or of the machine, which says nothing
+    /// of what is stored.
+    pub(crate) fn refused_by(&self) -> RefusedBy {
+        match self {
+            Self::Io { source, .. } => RefusedBy::of(source),
+            Self::Store(fault) => fault.by,
+            _ => RefusedBy::Machine,
+        }
+    }
+
+    /// The words, and those of the system below.
+    pub(crate) fn in_full(&self) -> String {
+        match self {
+            Self::Io { source, .. } => format!("{self}: {source}"),
+            _ => self.to_string(),
+        }
+    }
 }

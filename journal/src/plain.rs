@@ -47,7 +47,10 @@ pub fn open<D: Disk + Clone>(
     fresh: JournalId,
     external: &[(JournalId, Head)],
 ) -> Result<Opened<Segments<D>, D>, Error> {
-    Journal::open_on(Segments::open(disk.clone())?, disk, fresh, external)
+    match Segments::open(disk.clone()) {
+        Ok(store) => Journal::open_on(store, disk, fresh, external),
+        Err(fault) => Journal::unread(&disk, fault, external),
+    }
 }
 
 /// [`open`] for a directory of the file system, which is created if need be and locked.
@@ -96,7 +99,7 @@ impl<D: Disk> Segments<D> {
     /// # Errors
     /// As [`Segments::open`].
     pub fn open_sized(disk: D, segment_bytes: u64) -> Result<Self, StoreFault> {
-        let names = disk.list().map_err(|e| StoreFault::new("list the segments", e))?;
+        let names = disk.list().map_err(|e| StoreFault::of_system("list the segments", &e))?;
         let segments: BTreeSet<u64> = names.iter().filter_map(|name| segment::number_in(name)).collect();
         let last = segments.last().copied();
         let mut store = Self {
@@ -156,7 +159,7 @@ impl<D: Disk> Segments<D> {
 
     fn begin_segment(&mut self, first: u64) -> Result<(), StoreFault> {
         let name = segment::name_of(first);
-        self.disk.create(&name).map_err(|e| StoreFault::new("begin a segment", e))?;
+        self.disk.create(&name).map_err(|e| StoreFault::of_system("begin a segment", &e))?;
         self.names_unsynced.set(true);
         self.segments.insert(first);
         self.active = Some(Arc::new(Index::new(first)));
@@ -165,7 +168,7 @@ impl<D: Disk> Segments<D> {
 
     /// Puts a segment with the genesis frame alone in the place of segment 0.
     fn reduce_to(&mut self, genesis: &[u8]) -> Result<(), StoreFault> {
-        let failed = |e| StoreFault::new("reduce the first segment", e);
+        let failed = |e| StoreFault::of_system("reduce the first segment", &e);
         let record = encode_records(&[(GENESIS, genesis.to_vec())]);
         self.disk.create(DRAFT).map_err(failed)?;
         self.disk.write_at(DRAFT, 0, &record).map_err(failed)?;
@@ -178,7 +181,7 @@ impl<D: Disk> Segments<D> {
 
     fn forget(&mut self, segment: u64) -> Result<(), StoreFault> {
         let removed = self.disk.remove(&segment::name_of(segment));
-        removed.map_err(|e| StoreFault::new("remove a segment", e))?;
+        removed.map_err(|e| StoreFault::of_system("remove a segment", &e))?;
         self.names_unsynced.set(true);
         self.segments.remove(&segment);
         self.indexes.borrow_mut().remove(&segment);
@@ -201,7 +204,7 @@ impl<D: Disk> Store for Segments<D> {
         let records = encode_records(&frames);
         let name = segment::name_of(active.segment);
         self.unsynced.borrow_mut().insert(active.segment);
-        self.disk.write_at(&name, active.end, &records).map_err(|e| StoreFault::new("write a group", e))?;
+        self.disk.write_at(&name, active.end, &records).map_err(|e| StoreFault::of_system("write a group", &e))?;
         for (number, bytes) in &frames {
             active.push(*number, bytes.len());
         }
@@ -215,10 +218,10 @@ impl<D: Disk> Store for Segments<D> {
 
     fn sync(&self) -> Result<(), StoreFault> {
         for segment in self.unsynced.take() {
-            self.disk.sync(&segment::name_of(segment)).map_err(|e| StoreFault::new("sync a segment", e))?;
+            self.disk.sync(&segment::name_of(segment)).map_err(|e| StoreFault::of_system("sync a segment", &e))?;
         }
         if self.names_unsynced.take() {
-            self.disk.sync_directory().map_err(|e| StoreFault::new("sync the names of segments", e))?;
+            self.disk.sync_directory().map_err(|e| StoreFault::of_system("sync the names of segments", &e))?;
         }
         Ok(())
     }
@@ -267,7 +270,7 @@ impl<D: Disk> Store for Segments<D> {
     fn is_empty(&self) -> Result<bool, StoreFault> {
         for segment in &self.segments {
             let length = self.disk.length(&segment::name_of(*segment));
-            if length.map_err(|e| StoreFault::new("look at a segment", e))? > 0 {
+            if length.map_err(|e| StoreFault::of_system("look at a segment", &e))? > 0 {
                 return Ok(false);
             }
         }
@@ -303,9 +306,9 @@ impl<D: Disk> Store for Segments<D> {
         let kept = Arc::make_mut(&mut index);
         kept.cut(first);
         let name = segment::name_of(segment);
-        let length = self.disk.length(&name).map_err(|e| StoreFault::new("look at a segment", e))?;
+        let length = self.disk.length(&name).map_err(|e| StoreFault::of_system("look at a segment", &e))?;
         if length > kept.end {
-            self.disk.set_length(&name, kept.end).map_err(|e| StoreFault::new("cut a segment", e))?;
+            self.disk.set_length(&name, kept.end).map_err(|e| StoreFault::of_system("cut a segment", &e))?;
             self.unsynced.borrow_mut().insert(segment);
             changed = true;
         }
@@ -331,7 +334,7 @@ impl<D: Disk> Store for Segments<D> {
             Ok(_) | Err(_) => self.forget(oldest)?,
         }
         // In this order for ever: a later one must not vanish before an earlier one.
-        self.disk.sync_directory().map_err(|e| StoreFault::new("sync the names of segments", e))?;
+        self.disk.sync_directory().map_err(|e| StoreFault::of_system("sync the names of segments", &e))?;
         Ok(more)
     }
 
@@ -359,7 +362,7 @@ impl<D: Disk + Clone> Shared for Segments<D> {
 
     fn bytes(&self) -> Result<u64, StoreFault> {
         let lengths = self.segments.iter().map(|segment| self.disk.length(&segment::name_of(*segment)));
-        lengths.sum::<Result<u64, _>>().map_err(|e| StoreFault::new("measure the segments", e))
+        lengths.sum::<Result<u64, _>>().map_err(|e| StoreFault::of_system("measure the segments", &e))
     }
 }
 

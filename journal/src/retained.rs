@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, on};
 use crate::snapshot::{self, Snapshot};
+use crate::store::RefusedBy;
 use crate::{Error, JournalId};
 
 #[derive(Clone, Debug, Default)]
@@ -29,9 +30,14 @@ impl Catalogue {
         let mut retained = Retained::default();
         for seq in snapshots_on(disk)? {
             let name = snapshot::name_of(seq);
-            match snapshot::examine(disk, seq, id).map_err(on(disk, "read", &name))? {
-                Ok(found) => drop(retained.snapshots.insert(seq, found)),
-                Err(reason) => drop(retained.unusable.insert(seq, reason)),
+            match snapshot::examine(disk, seq, id) {
+                Ok(Ok(found)) => drop(retained.snapshots.insert(seq, found)),
+                Ok(Err(reason)) => drop(retained.unusable.insert(seq, reason)),
+                // One that the disk does not give back stands for nothing; the other one may.
+                Err(e) if RefusedBy::of(&e) == RefusedBy::Store => {
+                    drop(retained.unusable.insert(seq, format!("it cannot be read: {e}")));
+                }
+                Err(e) => return Err(on(disk, "read", &name)(e)),
             }
         }
         Ok(Self(Arc::new(Mutex::new(retained))))
@@ -101,6 +107,14 @@ impl Catalogue {
 pub(crate) fn snapshots_on(disk: &impl Disk) -> Result<Vec<u64>, Error> {
     let names = disk.list().map_err(on(disk, "list", ""))?;
     Ok(names.iter().filter_map(|name| snapshot::seq_in(name)).collect())
+}
+
+/// Whether there are files with a snapshot's name, or the disk does not say.
+pub(crate) fn may_have_snapshots(disk: &impl Disk) -> Result<bool, Error> {
+    match snapshots_on(disk) {
+        Err(error) if error.refused_by() == RefusedBy::Store => Ok(true),
+        snapshots => Ok(!snapshots?.is_empty()),
+    }
 }
 
 /// Removes what unfinished snapshots left.

@@ -188,7 +188,7 @@ impl Store for SledStore {
         if !self.files_synced.replace(true) {
             files::sync_tree(&self.dir).map_err(|e| StoreFault::new("sync its files", e))?;
         }
-        self.db.shared.log.sync_data().map_err(|e| StoreFault::new("sync its log", e))
+        self.db.shared.log.sync_data().map_err(|e| StoreFault::of_system("sync its log", &e))
     }
 
     fn frame(&self, number: u64) -> Result<Option<Vec<u8>>, StoreFault> {

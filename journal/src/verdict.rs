@@ -7,7 +7,7 @@ use crate::anchor::Anchor;
 use crate::frame::Tip;
 use crate::reader::{self, Broken, Entries};
 use crate::snapshot::Snapshot;
-use crate::store::ReadFrames;
+use crate::store::{ReadFrames, RefusedBy};
 use crate::{Error, Head, JournalId};
 
 /// Whether a journal is whole, and if not, what is known of the damage.
@@ -54,11 +54,12 @@ pub enum Verdict {
         /// Where the histories differ at the latest; 0 if they are of two journals.
         seq: u64,
     },
-    /// The data cannot be opened at all.
+    /// The data cannot be opened at all, or the disk does not give them back.
     Unreadable {
-        /// What the store said.
+        /// What the store or the system said.
         reason: String,
-        /// First and last entry that cannot be read, as far as the anchor knows; `None` if it knows of none.
+        /// First and last entry that cannot be read, as far as the anchor or a head known elsewhere tells; `None` if
+        /// neither knows of any.
         lost: Option<(u64, u64)>,
     },
     /// The data open, but an entry cannot be read or is not what was written.
@@ -111,6 +112,22 @@ impl fmt::Display for Verdict {
             }
             Self::EntryDamaged { from, to, reason } => {
                 write!(f, "entries {from} to {to} are damaged: {reason}")
+            }
+        }
+    }
+}
+
+impl Verdict {
+    /// What is to be said of data that the disk, or the store, does not give back, of which `known` entries are known
+    /// elsewhere.
+    ///
+    /// # Errors
+    /// A refusal of the machine is no damage and stays the error that it is.
+    pub(crate) fn of_unread(error: Error, known: u64) -> Result<Self, Error> {
+        match error.refused_by() {
+            RefusedBy::Machine => Err(error),
+            RefusedBy::Store => {
+                Ok(Self::Unreadable { reason: error.in_full(), lost: (known > 0).then_some((1, known)) })
             }
         }
     }

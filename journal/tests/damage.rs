@@ -198,6 +198,16 @@ fn lost_data_are_history_lost_from_the_first_entry() {
     assert_eq!(verdict_of_both(&dir), lost);
 }
 
+/// Heads known elsewhere may be of any replica's journal: the caller has to say whether this is a first start.
+#[test]
+fn a_directory_that_is_gone_is_fresh_whoever_knows_of_it() {
+    let (_root, dir, heads) = sample();
+    fs::remove_dir_all(&dir).unwrap();
+    let opened = Journal::open(&dir, JournalId([9; 16]), &[(ID, heads[11])]).unwrap();
+    let Opened::Fresh(journal) = opened else { panic!("{opened:?}") };
+    assert_eq!((journal.head().seq, journal.id()), (0, JournalId([9; 16])));
+}
+
 #[test]
 fn damaged_frames_are_named_by_their_first_entry() {
     for (frame, from) in [(0_u64, 1), (5, 41), (12, 111)] {

@@ -21,12 +21,12 @@ mod support;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harm::Harm;
 use natgw_journal::{Error, Journal, JournalId, Opened, Verdict, read_copy};
-use sample::{ID, Sample};
+use sample::{ID, SLED_SEGMENT_BYTES, STRANGER, Sample};
 use support::{Draw, at_once, image, seed, tier, variable};
 
 /// How a trial ended.
@@ -84,12 +84,28 @@ fn open(dir: &Path, sample: &Sample) -> Found {
     Found { id: Some(journal.id()), first, entries, error, snapshots, ..none() }
 }
 
+/// What others make of the same damage.
+#[derive(Debug, Default)]
+struct Left {
+    /// The lowest entry that a reader's copy still gives, and what it gives from there on.
+    first: u64,
+    salvaged: Vec<Vec<u8>>,
+    /// The first entry of the first group that raw sled does not give as it was written, where it opens the files at all.
+    raw_until: Option<u64>,
+}
+
 /// Judges what was found; an `Err` is a verdict that is not right.
-fn classify(sample: &Sample, harm: Harm, found: &Found) -> Result<Ending, String> {
-    if let Some(verdict) = &found.verdict {
-        return if is_right(sample, harm, verdict) { Ok(Ending::Said) } else { Err(verdict.to_string()) };
-    }
+fn classify(sample: &Sample, harm: Harm, found: &Found, left: &Left) -> Result<Ending, String> {
     let expected = &sample.entries[sample.first as usize - 1..];
+    let written = sample.entries.get(left.first as usize - 1..).unwrap_or_default();
+    if harm != Harm::OthersFiles && !written.starts_with(&left.salvaged) {
+        return Err("what was salvaged is not what was written".into());
+    }
+    if let Some(verdict) = &found.verdict {
+        let is_right = is_right(sample, harm, verdict, left);
+        let told = || format!("{verdict}; {} salvaged, raw sled until {:?}", left.salvaged.len(), left.raw_until);
+        return if is_right { Ok(Ending::Said) } else { Err(told()) };
+    }
     if found.id != Some(ID) || found.first != sample.first || !expected.starts_with(&found.entries) {
         return Ok(Ending::Silent);
     }
@@ -100,47 +116,107 @@ fn classify(sample: &Sample, harm: Harm, found: &Found) -> Result<Ending, String
         });
     match &found.error {
         None if found.entries.len() == expected.len() && based => Ok(Ending::Whole),
-        Some(Error::EntryDamaged { seq, .. }) if *seq == found.first + found.entries.len() as u64 => Ok(Ending::Said),
+        Some(Error::EntryDamaged { seq, .. })
+            if *seq == found.first + found.entries.len() as u64 && left.salvaged == found.entries =>
+        {
+            Ok(Ending::Said)
+        }
         None => Ok(Ending::Silent),
         Some(other) => Err(other.to_string()),
     }
 }
 
-/// Whether the verdict is one that this harm may lead to, and names what is lost.
-fn is_right(sample: &Sample, harm: Harm, verdict: &Verdict) -> bool {
+/// Whether the verdict is one that this harm may lead to, and names what is lost. An emptied snapshot of sled loses
+/// nothing: all of it stands in the log, too.
+fn is_right(sample: &Sample, harm: Harm, verdict: &Verdict, left: &Left) -> bool {
     let last = sample.head.seq;
     match (harm, verdict) {
         (Harm::DatabaseMissing, Verdict::HistoryLost { from, to }) => (*from, *to) == (1, last),
-        (Harm::OlderImage, Verdict::HistoryLost { from, to }) => *from > 1 && *from <= last && *to == last,
-        (Harm::OthersFiles, Verdict::Foreign { expected, found, .. }) => expected != found,
+        (Harm::OlderImage, Verdict::HistoryLost { from, to }) => (*from, *to) == (sample.older_head.seq + 1, last),
+        (Harm::OthersFiles, Verdict::Foreign { expected, found, seq: 0 }) => {
+            [(ID, STRANGER), (STRANGER, ID)].contains(&(*expected, *found))
+        }
         (Harm::AnchorMissing, Verdict::AnchorLost) => true,
-        (Harm::AnchorOlder, Verdict::AnchorStale { anchor, head }) => anchor.seq < head.seq && *head == sample.head,
-        (
-            Harm::TailCut | Harm::SectorsZeroed | Harm::BitFlipped | Harm::PageZeroed | Harm::SledSnapshotEmptied,
-            Verdict::HistoryLost { from, to }
-            | Verdict::LastGroupUnconfirmed { from, to }
-            | Verdict::EntryDamaged { from, to, .. }
-            | Verdict::Unreadable { lost: Some((from, to)), .. },
-        ) => from <= to && *to == last,
+        (Harm::AnchorOlder, Verdict::AnchorStale { anchor, head }) => {
+            *head == sample.head && *anchor != *head && sample.anchored.contains(anchor)
+        }
         // Both slots lie in the file, which may have been cut to nothing.
         (Harm::TailCut | Harm::SectorsZeroed, Verdict::AnchorDamaged { .. }) => true,
+        (Harm::TailCut | Harm::SectorsZeroed | Harm::BitFlipped | Harm::PageZeroed, verdict) => {
+            names_what_is_lost(sample, verdict, left)
+        }
         _ => false,
     }
 }
 
+/// Whether the range that the verdict names ends with the last entry and begins with the first that is lost: what is before
+/// it is still given, and raw sled gives no more than that.
+fn names_what_is_lost(sample: &Sample, verdict: &Verdict, left: &Left) -> bool {
+    let last = sample.head.seq;
+    let ends_before = |from: u64| from == 1 || sample.ends.contains(&(from - 1));
+    let begins_late = left.first > sample.first;
+    let (from, to) = match verdict {
+        // Lost at the beginning: nobody has what the snapshots do not lead up to.
+        Verdict::HistoryLost { from: 1, to } if begins_late => return *to == left.first - 1,
+        // The data end with a whole group.
+        Verdict::HistoryLost { from, to } if ends_before(*from) => (*from, *to),
+        Verdict::LastGroupUnconfirmed { from, to } if sample.ends.range(*from..).eq([&last]) && ends_before(*from) => {
+            (*from, *to)
+        }
+        Verdict::EntryDamaged { from, to, .. } => (*from, *to),
+        Verdict::Unreadable { lost: Some((1, to)), .. } => {
+            return *to == last && left.raw_until.is_none_or(|until| until == 1);
+        }
+        _ => return false,
+    };
+    from <= to
+        && to == last
+        // Where sled lost that entries were pruned, they are there again, and the data may end with them.
+        && left.raw_until.is_none_or(|until| until <= from.max(sample.first))
+        && if begins_late {
+            (sample.first..left.first).contains(&from)
+        } else {
+            from.checked_sub(left.first) == Some(left.salvaged.len() as u64)
+        }
+}
+
+type Frames = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// What sled by itself makes of its files.
 fn raw(dir: &Path, sample: &Sample) -> Raw {
-    let read = catch_unwind(AssertUnwindSafe(|| {
-        let db = sled::Config::new().path(dir).flush_every_ms(None).open()?;
-        let frames = db.iter().map(|stored| stored.map(|(key, value)| (key.to_vec(), value.to_vec())));
-        frames.collect::<sled::Result<BTreeMap<_, _>>>()
-    }));
-    match read {
+    match raw_frames(dir) {
         Err(_) => Raw::Panicked,
         Ok(Err(_)) => Raw::Failed,
         Ok(Ok(frames)) if frames == sample.frames => Raw::Whole,
         Ok(Ok(_)) => Raw::Silent,
     }
+}
+
+/// The first entry of the first group that sled by itself, with its derived files or without, does not give as it was
+/// written; `None` if it opens neither.
+fn raw_until(files: &BTreeMap<PathBuf, Vec<u8>>, dir: &Path, sample: &Sample) -> Option<u64> {
+    let derived = |name: &Path| {
+        let name = name.file_name().unwrap().to_string_lossy();
+        name == "conf" || name.starts_with("snap.")
+    };
+    let of_log = files.iter().filter(|(name, _)| !derived(name)).map(|(name, bytes)| (name.clone(), bytes.clone()));
+    let until = |files: &BTreeMap<PathBuf, Vec<u8>>| {
+        support::restore(dir, files);
+        let frames = raw_frames(&dir.join("sled")).ok()?.ok()?;
+        let missed = sample.frames.iter().find(|(key, value)| frames.get(*key) != Some(*value));
+        // The group's first entry is in each frame; that of the genesis frame is 0.
+        let first = |frame: &[u8]| u64::from_le_bytes(frame[8..16].try_into().unwrap()).max(1);
+        Some(missed.map_or(sample.head.seq + 1, |(_, frame)| first(frame)))
+    };
+    until(files).max(until(&of_log.collect()))
+}
+
+fn raw_frames(dir: &Path) -> std::thread::Result<sled::Result<Frames>> {
+    catch_unwind(AssertUnwindSafe(|| {
+        let db = sled::Config::new().path(dir).flush_every_ms(None).open()?;
+        let frames = db.iter().map(|stored| stored.map(|(key, value)| (key.to_vec(), value.to_vec())));
+        frames.collect::<sled::Result<Frames>>()
+    }))
 }
 
 /// Names the part that a child runs: the harm's number, the first trial, and how many.
@@ -211,6 +287,8 @@ fn runs_a_part() {
         trial(harm, &mut draw, &samples, &other, root.path(), &mut row);
     }
     row.memory = memory_bytes();
+    // The harness has not ended its line.
+    println!();
     row.tell();
 }
 
@@ -238,14 +316,19 @@ fn trial(harm: Harm, draw: &mut Draw, samples: &[Sample], other: &Sample, root: 
     let raw = raw(&for_raw.join("sled"), sample);
     // Reading takes nothing for whole that the opening does not, and never more than there was.
     let copy = read_copy(&dir).unwrap();
-    let read: Vec<_> = copy.entries(copy.first_seq()).map_while(Result::ok).map(|entry| entry.bytes).collect();
+    let salvaged: Vec<_> = copy.entries(copy.first_seq()).map_while(Result::ok).map(|entry| entry.bytes).collect();
+    let mut left = Left { first: copy.first_seq(), salvaged, raw_until: None };
+    let files = image(&dir);
     let found = open(&dir, sample);
+    if found.verdict.is_some() {
+        left.raw_until = raw_until(&files, &for_raw, sample);
+    }
     let at = format!("{}: {what}; {}", harm.name(), sample.what);
-    let ending = classify(sample, harm, &found).unwrap_or_else(|wrong| panic!("{at}: {wrong}"));
+    let ending = classify(sample, harm, &found, &left).unwrap_or_else(|wrong| panic!("{at}: {wrong}"));
     assert_ne!(ending, Ending::Silent, "{at}");
     if ending == Ending::Whole {
         assert!(copy.verdict().is_intact(), "{at}: {}", copy.verdict());
-        assert_eq!(read.len(), found.entries.len(), "{at}");
+        assert_eq!(left.salvaged, found.entries, "{at}");
     }
     *row.endings.entry(ending).or_default() += 1;
     *row.raw.entry(raw).or_default() += 1;
@@ -298,8 +381,23 @@ fn no_damage_is_silent() {
     }
     let memory = rows.values().map(|row| row.memory).max().unwrap_or(0) >> 20;
     println!("{table}\nat most {memory} MiB a process of {TRIALS_A_PROCESS} trials");
+    let emptied = &rows[&Harm::SledSnapshotEmptied];
+    assert_eq!(emptied.recovered, trials - emptied.raw.get(&Raw::Whole).copied().unwrap_or(0), "from sled's log");
     // Damage that sled does not hide would prove nothing.
     assert!(raw_silent > trials, "raw sled hid only {raw_silent} losses");
+}
+
+/// Some of what is damaged is longer than a few segments of sled's log, and most is not.
+#[test]
+fn some_samples_have_several_segments() {
+    let used = |sample: &Sample| {
+        let log = &sample.files[Path::new("sled/db")];
+        let segments = log.chunks(SLED_SEGMENT_BYTES);
+        segments.filter(|segment| segment.iter().any(|byte| *byte != 0)).count()
+    };
+    let segments: Vec<usize> = sample::samples().iter().map(used).collect();
+    println!("segments in use: {segments:?}");
+    assert!(segments.iter().filter(|used| **used >= 4).count() >= 2, "{segments:?}");
 }
 
 /// The judge catches what it is for: less than there was, others' entries, a verdict that does not fit.
@@ -313,7 +411,8 @@ fn the_judge_sees_what_it_is_for() {
         support::restore(&dir, &sample.files);
         open(&dir, sample)
     };
-    let judge = |found: &Found| classify(sample, Harm::BitFlipped, found);
+    let whole = Left { first: sample.first, salvaged: found().entries, raw_until: None };
+    let judge = |found: &Found| classify(sample, Harm::BitFlipped, found, &whole);
     assert_eq!(judge(&found()), Ok(Ending::Whole));
     let shorter = |mut found: Found| {
         found.entries.pop();
@@ -334,6 +433,33 @@ fn the_judge_sees_what_it_is_for() {
     for wrong in [Verdict::AnchorLost, Verdict::HistoryLost { from: 5, to: 9 }] {
         judge(&Found { verdict: Some(wrong), ..found() }).unwrap_err();
     }
+    // A range that begins too early or too late, or amid a group; salvaged entries that nobody wrote; a loss where there
+    // is none.
+    let last = sample.head.seq;
+    let end = *sample.ends.iter().rev().nth(2).unwrap();
+    let salvaged = |until: u64| sample.entries[sample.first as usize - 1..until as usize].to_vec();
+    let judge = |harm, verdict, left: &Left| classify(sample, harm, &Found { verdict: Some(verdict), ..found() }, left);
+    let lost = |from| Verdict::HistoryLost { from, to: last };
+    let left = Left { first: sample.first, salvaged: salvaged(end), raw_until: Some(end + 1) };
+    assert_eq!(judge(Harm::TailCut, lost(end + 1), &left), Ok(Ending::Said));
+    judge(Harm::TailCut, lost(end), &left).unwrap_err();
+    judge(Harm::TailCut, lost(end + 2), &left).unwrap_err();
+    judge(
+        Harm::TailCut,
+        lost(end + 1),
+        &Left { raw_until: Some(end + 2), first: sample.first, salvaged: salvaged(end) },
+    )
+    .unwrap_err();
+    judge(Harm::TailCut, lost(end + 1), &Left { first: sample.first, salvaged: salvaged(end - 1), raw_until: None })
+        .unwrap_err();
+    judge(Harm::TailCut, Verdict::LastGroupUnconfirmed { from: end + 1, to: last }, &left).unwrap_err();
+    let nothing = Verdict::Unreadable { reason: String::new(), lost: Some((1, last)) };
+    judge(Harm::TailCut, nothing, &left).unwrap_err();
+    judge(Harm::SledSnapshotEmptied, lost(end + 1), &left).unwrap_err();
+    judge(Harm::OlderImage, lost(end + 1), &left).unwrap_err();
+    let mut forged = Left { first: sample.first, salvaged: salvaged(end), raw_until: None };
+    forged.salvaged[3][0] ^= 1;
+    judge(Harm::TailCut, lost(end + 1), &forged).unwrap_err();
     // And so does the comparison with raw sled, on a whole journal and on a shorter one.
     support::restore(&dir, &sample.files);
     assert_eq!(raw(&dir.join("sled"), sample), Raw::Whole);

@@ -22,7 +22,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::RwLock;
 
 use child::{EVERY, Mode, entry};
-use natgw_journal::{Verdict, read_copy};
+use natgw_journal::{Error, Journal, JournalId, Opened, Verdict, read_copy};
 use support::{Draw, at_once, seed, tier, variable};
 
 /// Names the child's journal directory; without it the child's test does nothing.
@@ -31,6 +31,7 @@ const CHILD_DIR: &str = "NATGW_JOURNAL_CHILD_DIR";
 const CHILD_MODE: &str = "NATGW_JOURNAL_CHILD_MODE";
 /// How many times the child opens and closes before it ends by itself.
 const CHILD_ROUNDS: &str = "NATGW_JOURNAL_CHILD_ROUNDS";
+const ID: JournalId = JournalId([4; 16]);
 /// After so many kills a new journal is begun, for each one is read as a whole.
 const KILLS_A_JOURNAL: u64 = 20;
 
@@ -87,17 +88,53 @@ impl Announced {
     }
 }
 
+/// A journal opens after the last kill as well, with everything that was acknowledged, and goes on.
+fn check_opening(dir: &Path, acked: u64) -> Result<(), String> {
+    let none_starts = STARTING.read().unwrap();
+    let opened = Journal::open(dir, ID, &[]).map_err(|e| e.to_string())?;
+    let outcome = match opened {
+        Opened::Fresh(journal) | Opened::Continued(journal) if journal.head().seq < acked => {
+            Err(format!("{acked} was acknowledged, {} opened", journal.head().seq))
+        }
+        Opened::Fresh(mut journal) | Opened::Continued(mut journal) => {
+            journal.append(&[vec![1]]).map(drop).map_err(|e| e.to_string())
+        }
+        Opened::Damaged { verdict, .. } => Err(verdict.to_string()),
+    };
+    drop(none_starts);
+    outcome
+}
+
+/// The phases that kills follow, each drawn, but none again before all the others: so that none is left out.
+struct Phases {
+    all: Vec<&'static str>,
+    left: Vec<&'static str>,
+}
+
+impl Phases {
+    fn of(mode: Mode) -> Self {
+        Self { all: mode.phases(), left: vec![] }
+    }
+
+    fn draw(&mut self, draw: &mut Draw) -> &'static str {
+        if self.left.is_empty() {
+            self.left = self.all.clone();
+        }
+        self.left.swap_remove(draw.index(self.left.len()))
+    }
+}
+
 /// Everything acknowledged is in the directory, each entry as it was appended, or in a snapshot that holds what it should.
 fn check_content(dir: &Path, announced: &Announced) -> Result<(), String> {
     if let Some(refused) = &announced.refused {
         return Err(refused.clone());
     }
-    if announced.acked == 0 {
-        // Killed during the creation: there may be nothing to read yet.
-        return Ok(());
-    }
     let none_starts = STARTING.read().unwrap();
-    let copy = read_copy(dir).map_err(|e| e.to_string())?;
+    let copy = match read_copy(dir) {
+        // Killed before the creation was complete: there is nothing to read yet.
+        Err(Error::NoJournal { .. }) if announced.acked == 0 => return Ok(()),
+        copy => copy.map_err(|e| e.to_string())?,
+    };
     drop(none_starts);
     if !copy.verdict().is_intact() {
         return Err(copy.verdict().to_string());
@@ -149,8 +186,8 @@ fn kill_at(dir: &Path, mode: Mode, phase: &str, mut times: u64, announced: &mut 
 
 fn kill_often(mode: Mode, kills: u64) {
     let root = tempfile::tempdir().unwrap();
-    let (mut draw, phases) = (Draw(seed().unwrap_or(20_261_122)), mode.phases());
-    let (mut killed, mut acked) = (BTreeMap::<&str, u64>::new(), 0);
+    let (mut draw, mut phases) = (Draw(seed().unwrap_or(20_261_122) ^ mode as u64), Phases::of(mode));
+    let (mut killed, mut acked, mut without) = (BTreeMap::<&str, u64>::new(), 0, 0);
     let mut announced = Announced::default();
     for kill in 0..kills {
         let dir = root.path().join(format!("journal-{}", kill / KILLS_A_JOURNAL));
@@ -161,13 +198,18 @@ fn kill_often(mode: Mode, kills: u64) {
             acked += announced.acked;
             announced = Announced::default();
         }
-        let phase = phases[usize::try_from(kill).unwrap() % phases.len()];
+        let phase = phases.draw(&mut draw);
         let often = !matches!(phase, "opening" | "opened" | "closing" | "closed");
         let times = 1 + draw.below(if often { 40 } else { 3 });
         let at = format!("kill {kill} of mode {} at announcement {times} of {phase}", mode.name());
         let done = kill_at(&dir, mode, phase, times, &mut announced);
         assert!(done || announced.refused.is_some(), "{at}: the process ended before, {announced:?}");
         check_content(&dir, &announced).unwrap_or_else(|lost| panic!("{at}: {lost}"));
+        without += u64::from(announced.acked == 0);
+        // Each but the last is judged by the opening of the process after it, too.
+        if kill % KILLS_A_JOURNAL == KILLS_A_JOURNAL - 1 || kill + 1 == kills {
+            check_opening(&dir, announced.acked).unwrap_or_else(|lost| panic!("{at}, opened afterwards: {lost}"));
+        }
         *killed.entry(phase).or_default() += 1;
         if kill % 250 == 249 {
             println!("mode {}: {} of {kills} kills", mode.name(), kill + 1);
@@ -175,10 +217,13 @@ fn kill_often(mode: Mode, kills: u64) {
     }
     acked += announced.acked;
     println!(
-        "mode {}: {kills} kills, {acked} entries acknowledged, none lost, no opening refused; {killed:?}",
+        "mode {}: {kills} kills, {acked} entries acknowledged, none lost, no opening refused, {without} kills before the \
+         first was; {killed:?}",
         mode.name()
     );
-    assert!(kills < phases.len() as u64 || killed.len() == phases.len(), "{killed:?}");
+    assert!(kills < phases.all.len() as u64 || killed.len() == phases.all.len(), "{killed:?}");
+    // Only the first kills of a journal can come so early.
+    assert!(without <= 4 * kills.div_ceil(KILLS_A_JOURNAL), "{without} of {kills} kills had nothing to lose");
     assert!(acked > kills, "{acked} entries");
 }
 
@@ -200,15 +245,18 @@ fn the_checkers_see_what_they_are_for() {
     check_content(&dir, &announced).unwrap();
     assert!(read_copy(&dir).unwrap().first_seq() > 1, "nothing was pruned");
     // More acknowledged, or a later snapshot finished, than is there; fewer opened than acknowledged.
-    check_content(&dir, &Announced { acked: announced.acked + 1, ..Announced::default() }).unwrap_err();
+    let acked = announced.acked;
+    check_content(&dir, &Announced { acked: acked + 1, ..Announced::default() }).unwrap_err();
     check_content(&dir, &Announced { acked: 1, finished: announced.acked + 1, refused: None }).unwrap_err();
     announced.hear("phase opened 1");
     assert!(announced.refused.is_some());
+    check_opening(&dir, acked + 1).unwrap_err();
     // A snapshot whose bytes rot is seen, and so is one that is gone although entries were pruned.
     let snapshots: Vec<_> =
         support::image(&dir).into_keys().filter(|name| name.to_string_lossy().starts_with("snapshot-")).collect();
     assert!(snapshots.len() >= 2, "{snapshots:?}");
-    let announced = Announced { acked: 1, ..Announced::default() };
+    // So it is without anything acknowledged: there is a journal to read.
+    let announced = Announced::default();
     let mut bytes = std::fs::read(dir.join(&snapshots[0])).unwrap();
     bytes[200] ^= 1;
     std::fs::write(dir.join(&snapshots[0]), bytes).unwrap();
@@ -216,6 +264,7 @@ fn the_checkers_see_what_they_are_for() {
     snapshots.iter().for_each(|name| std::fs::remove_file(dir.join(name)).unwrap());
     let lost = check_content(&dir, &announced).unwrap_err();
     assert!(lost.contains("entries 1 to"), "{lost}");
+    check_opening(&dir, acked).unwrap_err();
     std::fs::remove_dir_all(dir.join("sled")).unwrap();
     let lost = read_copy(&dir).unwrap();
     assert!(matches!(lost.verdict(), Verdict::HistoryLost { from: 1, .. }), "{}", lost.verdict());

@@ -1,5 +1,6 @@
 //! Power cuts on the plain files: before every operation of beginning, appending, settling, taking snapshots, pruning,
-//! closing and opening again, keeping every subset of what was not synced.
+//! closing and opening again, keeping every subset of what was not synced. What is left is opened, and the power is cut
+//! during that opening as well, before each of its operations.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, its helpers too")]
 
 mod disk;
@@ -38,7 +39,43 @@ struct Setting {
     /// Only from then on: a journal that runs already.
     once_running: bool,
     anchor_first: bool,
+    /// A broken way to open after a power cut.
+    opening_clears_anchor: bool,
     groups: u64,
+}
+
+/// How much was tried. A crash point is an operation that the power goes before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tried {
+    points: u64,
+    /// Crash points with every subset of what was not synced.
+    exhaustive: u64,
+    /// The others, whose subsets are each thing alone, all but each, and some that were drawn.
+    drawn: u64,
+    cuts: u64,
+}
+
+impl std::ops::AddAssign for Tried {
+    fn add_assign(&mut self, other: Self) {
+        self.points += other.points;
+        self.exhaustive += other.exhaustive;
+        self.drawn += other.drawn;
+        self.cuts += other.cuts;
+    }
+}
+
+impl std::fmt::Display for Tried {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { points, exhaustive, drawn, cuts } = self;
+        write!(f, "{points} crash points, {exhaustive} with all subsets and {drawn} with some, {cuts} power cuts")
+    }
+}
+
+impl Tried {
+    fn point(unsynced: &[Unsynced], cuts: u64) -> Self {
+        let all = u64::from(unsynced.len() <= ENUMERATED);
+        Self { points: 1, exhaustive: all, drawn: 1 - all, cuts }
+    }
 }
 
 fn group(n: u64) -> Vec<Vec<u8>> {
@@ -147,14 +184,47 @@ fn history(disk: &Rc<MemoryDisk>, told: &mut Told, setting: Setting) -> Result<(
     run(disk, told, half..setting.groups, setting)
 }
 
-/// Cuts the power before this operation, with each subset. Gives how many power cuts there were, or what was lost first.
-fn cut_at(stop: u64, setting: Setting) -> Result<u64, String> {
+/// Cuts the power before each operation of the opening that follows a power cut, with each subset.
+fn cut_opening(disk: &MemoryDisk, kept: &[Unsynced], told: &Told, setting: Setting) -> Result<Tried, String> {
+    let left = || {
+        let left = Rc::new(disk.after_power_cut(kept));
+        left.clears_anchor.set(setting.opening_clears_anchor);
+        left.named_first.set(setting.anchor_first);
+        left
+    };
+    let whole = left();
+    drop(open(&whole, &[]));
+    let mut tried = Tried::default();
+    for stop in 0..whole.operations() {
+        let cut = left();
+        cut.stop_at(stop);
+        drop(open(&cut, &[]));
+        let unsynced = cut.unsynced();
+        let subsets = subsets(&unsynced, tier().of(8, 16, 200));
+        tried += Tried::point(&unsynced, subsets.len() as u64);
+        for kept in subsets {
+            check(&Rc::new(cut.after_power_cut(&kept)), told)
+                .map_err(|lost| format!("and before operation {stop} of the opening, kept {kept:?}: {lost}"))?;
+        }
+    }
+    Ok(tried)
+}
+
+/// Cuts the power before this operation, with each subset, and again during the opening after some of them. Gives how much
+/// was tried of both, or what was lost first.
+fn cut_at(stop: u64, setting: Setting) -> Result<(Tried, Tried), String> {
     let disk = Rc::new(MemoryDisk::default());
     disk.stop_at(stop);
     let mut told = Told::default();
     let ended = history(&disk, &mut told, setting);
-    let mut cuts = 0;
-    for kept in subsets(&disk.unsynced(), tier().of(24, 64, 2_000)) {
+    let unsynced = disk.unsynced();
+    let subsets = subsets(&unsynced, tier().of(24, 64, 2_000));
+    let tried = Tried::point(&unsynced, subsets.len() as u64);
+    let mut of_openings = Tried::default();
+    // Of all subsets alike, the one that keeps nothing among them.
+    let openings = usize::try_from(tier().of(8, 8, 10_000)).unwrap().clamp(1, subsets.len());
+    let opened_every = subsets.len().div_ceil(openings);
+    for (n, kept) in subsets.into_iter().enumerate() {
         let after = Rc::new(disk.after_power_cut(&kept));
         let at = |lost: String| format!("cut before operation {stop} ({ended:?}), kept {kept:?}: {lost}");
         let head = check(&after, &told).map_err(at)?;
@@ -168,28 +238,45 @@ fn cut_at(stop: u64, setting: Setting) -> Result<u64, String> {
             going_on.append(&group(9)).map_err(|e| at(e.to_string()))?;
             while going_on.prune_step(2).map_err(|e| at(e.to_string()))? {}
         }
-        cuts += 1;
+        if n % opened_every == 0 {
+            of_openings += cut_opening(&disk, &kept, &told, setting).map_err(at)?;
+        }
     }
-    Ok(cuts)
+    Ok((tried, of_openings))
 }
 
-/// Each crash point. Gives how many points and power cuts there were, or what was lost first.
-fn cut_everywhere(setting: Setting) -> Result<(u64, u64), String> {
+/// Each crash point. Gives how much was tried, of the history and of the openings after a power cut, or what was lost first.
+fn cut_everywhere(setting: Setting) -> Result<(Tried, Tried), String> {
     let whole = Rc::new(MemoryDisk::default());
     history(&whole, &mut Told::default(), setting).map_err(|e| format!("without a power cut: {e}"))?;
     let points = whole.operations() + 1;
-    let cuts = at_once((0..points).collect(), |stop| cut_at(stop, setting));
-    Ok((points, cuts.into_iter().sum::<Result<u64, _>>()?))
+    let (mut tried, mut of_openings) = (Tried::default(), Tried::default());
+    for point in at_once((0..points).collect(), |stop| cut_at(stop, setting)) {
+        let (history, openings) = point?;
+        tried += history;
+        of_openings += openings;
+    }
+    Ok((tried, of_openings))
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_to_a_power_cut() {
     for anchor_first in [false, true] {
         let setting = Setting { groups: tier().of(14, 20, 40), anchor_first, ..Setting::default() };
-        let (points, cuts) = cut_everywhere(setting).unwrap_or_else(|lost| panic!("{lost}"));
-        println!("anchor first: {anchor_first}; {points} crash points, {cuts} power cuts, nothing lost");
-        assert!(points > 150 && cuts > 3_000, "{points} points, {cuts} cuts");
+        let (tried, of_openings) = cut_everywhere(setting).unwrap_or_else(|lost| panic!("{lost}"));
+        println!("anchor first: {anchor_first}; {tried}, nothing lost");
+        println!("of the openings after these: {of_openings}, nothing lost");
+        assert!(tried.points > 150 && tried.cuts > 3_000 && tried.exhaustive > tried.drawn, "{tried}");
+        assert!(of_openings.points > 3_000 && of_openings.exhaustive > of_openings.drawn, "{of_openings}");
     }
+}
+
+/// An opening that is safe only if nothing cuts it is found out.
+#[test]
+fn an_opening_that_clears_the_anchor_first_loses_it() {
+    let setting = Setting { opening_clears_anchor: true, groups: 6, ..Setting::default() };
+    let lost = cut_everywhere(setting).unwrap_err();
+    assert!(lost.contains("of the opening") && lost.contains("anchor is damaged"), "{lost}");
 }
 
 /// Each sync there is, left out, loses something: from the beginning, and of a journal that runs.

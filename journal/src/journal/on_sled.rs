@@ -10,6 +10,8 @@ use crate::disk::{Directory, Disk as _, on};
 use crate::files::{self, SLED, SLED_BEFORE_OPEN, SLED_DB, SLED_OPENING, at};
 use crate::retained::{self, Catalogue};
 use crate::sled_store::SledStore;
+use crate::snapshot::Snapshot;
+use crate::store::RefusedBy;
 use crate::verdict::{self, Judged, Verdict};
 use crate::{Error, Head, JournalId};
 
@@ -19,13 +21,14 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::InUse`] if another process has it open, [`Error::NoRoom`] if a copy is needed and does not fit,
-    /// [`Error::Io`] and [`Error::Store`] if the file system refuses. Damage is no error but [`Opened::Damaged`].
+    /// [`Error::Io`] and [`Error::Store`] if the file system refuses: no room, no permission, no open files left, or a
+    /// failed write. Damage is no error but [`Opened::Damaged`], and so is a disk that does not give back a file.
     pub fn open(dir: &Path, fresh: JournalId, external: &[(JournalId, Head)]) -> Result<Opened, Error> {
         let disk = Directory::open(dir)?;
         undo_interrupted_exchange(dir)?;
         let sled = dir.join(SLED);
-        let has_data = sled.join(SLED_DB).exists();
-        let left = has_data || !retained::snapshots_on(&disk)?.is_empty();
+        let has_data = files::is_there(&sled.join(SLED_DB))?;
+        let left = has_data || retained::may_have_snapshots(&disk)?;
         let position = match Start::of(anchor::read(&disk)?, left, external) {
             Start::Begin => {
                 let anchor = AnchorFile::create(&disk, of_no_entries(fresh))?;
@@ -40,14 +43,48 @@ impl Journal {
             let verdict = Verdict::HistoryLost { from: 1, to: known };
             return Ok(Opened::Damaged { verdict, id: Some(anchor.id) });
         }
-        let clean = has_data && known == anchor.pending.seq && anchor.closed == Some(files::fingerprint(&sled)?);
-        if has_data
-            && !clean
-            && let Some(verdict) = recover(dir, &disk, &anchor, external)?
-        {
-            return Ok(Opened::Damaged { verdict, id: Some(anchor.id) });
+        if !has_data {
+            return Self::resume(SledStore::open(&sled)?, disk, position, external);
         }
-        Self::resume(SledStore::open(&sled)?, disk, position, external)
+        let snapshots = match Catalogue::read(&disk, anchor.id) {
+            Ok(catalogue) => catalogue.snapshots(),
+            Err(unread) => {
+                return Ok(Opened::Damaged { verdict: Verdict::of_unread(unread, known)?, id: Some(anchor.id) });
+            }
+        };
+        let unchanged = known == anchor.pending.seq && is_unchanged(&sled, &anchor)?;
+        let store = match if unchanged { open_in_place(&sled)? } else { None } {
+            Some(store) => Ok(store),
+            None => match recover(dir, &disk, &anchor, external, &snapshots)? {
+                Some(verdict) => Err(verdict),
+                None => match SledStore::open(&sled) {
+                    Err(fault) => Err(Verdict::of_unread(fault.into(), known)?),
+                    Ok(store) => Ok(store),
+                },
+            },
+        };
+        match store {
+            Ok(store) => Self::resume(store, disk, position, external),
+            Err(verdict) => Ok(Opened::Damaged { verdict, id: Some(anchor.id) }),
+        }
+    }
+}
+
+/// Whether sled's files are those of the clean stop. Of files that the disk does not give back nobody can say so: the
+/// copy will meet them, too.
+fn is_unchanged(sled: &Path, anchor: &Anchor) -> Result<bool, Error> {
+    let Some(closed) = anchor.closed else { return Ok(false) };
+    match files::fingerprint(sled) {
+        Err(error) if error.refused_by() == RefusedBy::Store => Ok(false),
+        fingerprint => Ok(fingerprint? == closed),
+    }
+}
+
+/// Opens files that were cleanly closed; `None` if sled cannot although they are what they were.
+fn open_in_place(sled: &Path) -> Result<Option<SledStore>, Error> {
+    match SledStore::open(sled) {
+        Err(fault) if fault.by == RefusedBy::Store => Ok(None),
+        store => Ok(Some(store?)),
     }
 }
 
@@ -58,14 +95,18 @@ fn recover(
     disk: &Directory,
     anchor: &Anchor,
     external: &[(JournalId, Head)],
+    snapshots: &[Snapshot],
 ) -> Result<Option<Verdict>, Error> {
     let (live, copy) = (dir.join(SLED), dir.join(SLED_OPENING));
     files::remove_tree(&copy)?;
-    make_room(dir, files::tree_bytes(&live)?, || disk.free_bytes().map_err(on(disk, "measure", "")))?;
     let known = verdict::last_known(anchor, external);
-    let snapshots = Catalogue::read(disk, anchor.id)?.snapshots();
+    let bytes = match files::tree_bytes(&live) {
+        Ok(bytes) => bytes,
+        Err(unread) => return Verdict::of_unread(unread, known).map(Some),
+    };
+    make_room(dir, bytes, || disk.free_bytes().map_err(on(disk, "measure", "")))?;
     let verdict = match open_copy(&live, &copy)? {
-        Ok(store) => match verdict::judge(&store, anchor, external, &snapshots) {
+        Ok(store) => match verdict::judge(&store, anchor, external, snapshots) {
             Judged::Sound(_) | Judged::Unwritten => None,
             Judged::Damaged(verdict) => Some(verdict),
         },

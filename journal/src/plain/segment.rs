@@ -38,13 +38,13 @@ pub(super) fn encode_records(frames: &[NumberedFrame]) -> Vec<u8> {
 
 pub(super) fn read_bytes(disk: &impl Disk, segment: u64) -> Result<Vec<u8>, StoreFault> {
     let bytes = disk::read_all(disk, &name_of(segment), SEGMENT_BYTES_MAX);
-    bytes.map_err(|e| StoreFault::new("read a segment", e))
+    bytes.map_err(|e| StoreFault::of_system("read a segment", &e))
 }
 
 pub(super) fn read_place(disk: &impl Disk, segment: u64, place: Place) -> Result<Vec<u8>, StoreFault> {
     let mut bytes = vec![0; place.length];
     let read = disk::read_full(disk, &name_of(segment), place.offset, &mut bytes);
-    bytes.truncate(read.map_err(|e| StoreFault::new("read a frame", e))?);
+    bytes.truncate(read.map_err(|e| StoreFault::of_system("read a frame", &e))?);
     Ok(bytes)
 }
 

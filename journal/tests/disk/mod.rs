@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use natgw_journal::Disk;
+use rustix::io::Errno;
 
 const SECTOR: usize = 512;
 
@@ -64,6 +65,12 @@ pub(crate) struct MemoryDisk {
     operations: Cell<u64>,
     stop_at: Cell<Option<u64>>,
     pub(crate) passed: Cell<Option<Passed>>,
+    /// Files whose names begin so are not given back, with this answer.
+    pub(crate) unread: Cell<Option<(&'static str, Errno)>>,
+    /// An operation that fails, and of which files, by what their names begin with.
+    pub(crate) refused: Cell<Option<(&'static str, &'static str)>>,
+    /// A broken way to write the anchor: all of it is cleared before.
+    pub(crate) clears_anchor: Cell<bool>,
     /// Of two files synced side by side, the one named first.
     pub(crate) named_first: Cell<bool>,
 }
@@ -134,6 +141,13 @@ impl MemoryDisk {
         Self { content: RefCell::new(content), ..Self::default() }
     }
 
+    fn check(&self, operation: &str, name: &str) -> io::Result<()> {
+        match self.refused.get() {
+            Some((refused, prefix)) if refused == operation && name.starts_with(prefix) => Err(Errno::IO.into()),
+            _ => Ok(()),
+        }
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut Content) -> io::Result<T>) -> io::Result<T> {
         let operation = self.operations.replace(self.operations.get() + 1);
         if self.stop_at.get().is_some_and(|stop| operation >= stop) {
@@ -174,6 +188,9 @@ impl Content {
 
 impl Disk for MemoryDisk {
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some((_, errno)) = self.unread.get().filter(|(prefix, _)| name.starts_with(prefix)) {
+            return Err(errno.into());
+        }
         let mut content = self.content.borrow_mut();
         let rest = content.file(name)?.now.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
         let read = rest.len().min(buffer.len());
@@ -200,6 +217,15 @@ impl Disk for MemoryDisk {
     }
 
     fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check("write", name)?;
+        if self.clears_anchor.get() && name == "anchor" {
+            self.change(|content| {
+                let file = content.file(name)?;
+                file.now.fill(0);
+                file.dirty.extend(0..file.now.len().div_ceil(SECTOR));
+                Ok(())
+            })?;
+        }
         self.change(|content| {
             let file = content.file(name)?;
             let start = usize::try_from(offset).unwrap();
@@ -221,6 +247,7 @@ impl Disk for MemoryDisk {
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
+        self.check("sync", name)?;
         let passed = matches!(self.passed.get(), Some(Passed::Of(prefix)) if name.starts_with(prefix));
         self.change(|content| {
             let file = content.file(name)?;
@@ -251,6 +278,7 @@ impl Disk for MemoryDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.check("remove", name)?;
         self.change(|content| {
             content.number(name)?;
             content.rename(Renaming::Remove(name.into()));
@@ -263,6 +291,7 @@ impl Disk for MemoryDisk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
+        self.check("sync names", "")?;
         self.change(|content| {
             if self.passed.get() != Some(Passed::OfNames) {
                 content.durable_names = content.names.clone();

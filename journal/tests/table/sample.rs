@@ -1,6 +1,6 @@
 //! Journals on sled to be damaged, as files in memory with everything that is known of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,8 @@ use super::support::{Draw, image};
 
 pub(super) const ID: JournalId = JournalId([1; 16]);
 
+pub(super) const STRANGER: JournalId = JournalId([2; 16]);
+
 type Image = BTreeMap<PathBuf, Vec<u8>>;
 
 /// One journal at the end of its history.
@@ -17,9 +19,15 @@ pub(super) struct Sample {
     pub(super) files: Image,
     /// The same journal some groups earlier.
     pub(super) older: Image,
+    /// Where it ended then.
+    pub(super) older_head: Head,
     /// Anchors of earlier moments, each with how many groups were appended after it.
     pub(super) anchors: Vec<(usize, Vec<u8>)>,
+    /// The journal's head at those moments.
+    pub(super) anchored: Vec<Head>,
     pub(super) entries: Vec<Vec<u8>>,
+    /// The last entry of each group.
+    pub(super) ends: BTreeSet<u64>,
     pub(super) head: Head,
     /// The lowest entry that was not pruned.
     pub(super) first: u64,
@@ -28,14 +36,20 @@ pub(super) struct Sample {
     pub(super) what: String,
 }
 
-/// Journals with and without snapshots and pruned entries, cleanly closed and not, settled and not.
+/// Those of more entries than some segments of sled's log hold: one that was not closed, and a pruned one that was.
+const LARGE: [u64; 2] = [10, 11];
+/// sled's log is cut up into segments of this size.
+pub(super) const SLED_SEGMENT_BYTES: usize = 512 << 10;
+
+/// Journals with and without snapshots and pruned entries, cleanly closed and not, settled and not; most within one segment
+/// of sled's log, some of several.
 pub(super) fn samples() -> Vec<Sample> {
-    (0..6).map(|n| sample(n, ID)).collect()
+    (0..6).chain(LARGE).map(|n| sample(n, ID)).collect()
 }
 
 /// A journal of somebody else, of the same shape.
 pub(super) fn stranger() -> Sample {
-    sample(8, JournalId([2; 16]))
+    sample(8, STRANGER)
 }
 
 fn sample(n: u64, id: JournalId) -> Sample {
@@ -48,11 +62,14 @@ fn sample(n: u64, id: JournalId) -> Sample {
         other => panic!("{other:?}"),
     };
     let (mut entries, mut anchors, mut older) = (Vec::new(), Vec::new(), Image::new());
-    let groups = 40 + draw.index(40);
+    let (mut ends, mut anchored, mut older_head) = (BTreeSet::new(), Vec::new(), journal.head());
+    let (groups, bytes_max) = if LARGE.contains(&n) { (120, 3_500) } else { (40 + draw.index(40), 600) };
     for group in 0..groups {
-        let added: Vec<Vec<u8>> = (0..=draw.index(30)).map(|_| vec![draw.next() as u8; 1 + draw.index(600)]).collect();
+        let added: Vec<Vec<u8>> =
+            (0..=draw.index(30)).map(|_| vec![draw.next() as u8; 1 + draw.index(bytes_max)]).collect();
         journal.append(&added).unwrap();
         entries.extend(added);
+        ends.insert(journal.head().seq);
         if pruned && group % 12 == 11 && group + 12 < groups {
             take_snapshot(&journal, &entries);
         }
@@ -69,9 +86,11 @@ fn sample(n: u64, id: JournalId) -> Sample {
         }
         if group + 10 >= groups {
             anchors.push((groups - group - 1, fs::read(dir.join("anchor")).unwrap()));
+            anchored.push(journal.head());
         }
         if group + 5 == groups {
             older = image(&dir);
+            older_head = journal.head();
         }
     }
     if settled {
@@ -86,7 +105,8 @@ fn sample(n: u64, id: JournalId) -> Sample {
     }
     let files = image(&dir);
     let what = format!("{} entries in {groups} groups, closed: {closed}, first left: {first}", entries.len());
-    Sample { frames: frames(&dir.join("sled")), files, older, anchors, entries, head, first, what }
+    let frames = frames(&dir.join("sled"));
+    Sample { files, older, older_head, anchors, anchored, entries, ends, head, first, frames, what }
 }
 
 fn take_snapshot(journal: &Journal, entries: &[Vec<u8>]) {
