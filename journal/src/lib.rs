@@ -126,7 +126,7 @@
 //! # What damage leads to
 //! | damage | what is said |
 //! | --- | --- |
-//! | the log's tail cut; sectors or a page zeroed; a bit flipped | nothing if it hit what is not used, or what sled derives; else `HistoryLost`, `LastGroupUnconfirmed`, `EntryDamaged` or `Unreadable`, from the first entry that is lost to the last that anybody knows |
+//! | the log's tail cut; sectors or a page zeroed; a bit flipped | nothing if it hit what is not used, or what sled derives; else `HistoryLost`, `LastGroupUnconfirmed`, `EntryDamaged` or `Unreadable`, from the first entry that is lost to the last that anybody knows; `Unreadable` names all entries, also where sled opens, fails while the end is looked for, and [`read_copy`] still gives some |
 //! | sled's snapshot emptied | recovered in full, from its log |
 //! | the database missing | `HistoryLost` from the first entry |
 //! | the whole directory missing | nothing: it is [`Opened::Fresh`], and the caller decides (`damage.rs`: `a_directory_that_is_gone_is_fresh_whoever_knows_of_it`) |

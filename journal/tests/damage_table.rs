@@ -164,8 +164,10 @@ fn names_what_is_lost(sample: &Sample, verdict: &Verdict, left: &Left) -> bool {
             (*from, *to)
         }
         Verdict::EntryDamaged { from, to, .. } => (*from, *to),
-        Verdict::Unreadable { lost: Some((1, to)), .. } => {
-            return *to == last && left.raw_until.is_none_or(|until| until == 1);
+        // All of it: sled opens nothing, or fails while its end is looked for, and then nothing it gives is built on.
+        Verdict::Unreadable { lost: Some((1, to)), reason } => {
+            let failed = reason.contains("the store could not");
+            return *to == last && (failed || left.raw_until.is_none_or(|until| until == 1));
         }
         _ => return false,
     };

@@ -4,12 +4,7 @@
 //!
 //! `NATGW_SEED=17 NATGW_TRIALS=250 cargo test -p natgw-journal --test kill` draws anew, for a night's work in parts;
 //! `NATGW_MODE=group` runs one of the modes alone.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking, its helpers too"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 #[path = "kill/child.rs"]
 mod child;
