@@ -3,20 +3,18 @@
 //! Nothing is spawned, slept or selected here, and nothing chosen: retries, pauses and order are the step's. A future that
 //! is dropped half-way leaves the world in a state from which the same effect, run again, ends the same.
 
+mod pages;
+
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::task::Poll;
 
+use self::pages::{PAGES_MAX, chained, count, incomplete, numbered};
 use crate::machine::demand::bounded;
-use crate::machine::identity::{AllocationId, GatewayId, PodKey, TableId, VSwitchId};
-use crate::ports::cloud::{
-    ADDRESSES_MAX, Chain, Cloud, CloudError, ErrorClass, ListedEntry, ListedRouteTable, Page, flow_control,
-};
+use crate::machine::identity::{AllocationId, PodKey, TableId};
+use crate::ports::cloud::{ADDRESSES_MAX, Cloud, CloudError, ErrorClass, ListedEntry, Page, Reading, flow_control};
 use crate::ports::cluster::{ClaimFound, Cluster, ClusterError, ClusterErrorClass, Mapping, PodMark, Publication};
-use crate::ports::effect::{Effect, Ended, ListError, ListRequest, Listing, Refusal, Why};
-
-/// Pages of one listing: 1,000 pages of 50 are far above any quota, so more means that paging does not end.
-const PAGES_MAX: u32 = 1_000;
+use crate::ports::effect::{Effect, Ended, Incomplete, ListError, ListRequest, Listing, Refusal, Why};
 
 /// Pages of a table that are asked for at once, so that a large table is read before it moves.
 const PAGES_AT_ONCE: u32 = 4;
@@ -54,21 +52,27 @@ pub async fn list(cluster: &impl Cluster, cloud: &impl Cloud, request: &ListRequ
             let claims = cluster.list_claims().await.map_err(unread)?;
             Ok(Listing::Cluster { pods, claims })
         }
-        ListRequest::Survey { vswitches, gateways } => survey(cloud, vswitches, gateways).await,
+        ListRequest::Gateways => {
+            let page = async |page| cloud.list_gateways(page).await;
+            numbered(Reading::Gateways, page, |gateway| gateway.id.clone()).await.map(Listing::Gateways)
+        }
+        ListRequest::Eips(gateway) => {
+            let page = async |page| cloud.list_eips(gateway, page).await;
+            numbered(Reading::Eips, page, |eip| eip.address).await.map(Listing::Eips)
+        }
+        ListRequest::RouteTables => {
+            let page = async |page| cloud.list_route_tables(page).await;
+            numbered(Reading::RouteTables, page, |table| table.id.clone()).await.map(Listing::RouteTables)
+        }
+        ListRequest::Routes(table) => {
+            let part = async |next: Option<String>| cloud.list_default_routes(table, next.as_deref()).await;
+            chained(Reading::Routes, part).await.map(Listing::Routes)
+        }
         ListRequest::Interfaces(addresses) => {
             let mut interfaces = Vec::new();
             for addresses in addresses.chunks(ADDRESSES_MAX) {
-                let mut next: Option<String> = None;
-                for _ in 0..PAGES_MAX {
-                    let part = cloud.list_interfaces(addresses, next.as_deref()).await;
-                    let Chain { items, next: rest } = part.map_err(|error| unread("the interfaces", &error))?;
-                    interfaces.extend(items);
-                    next = rest;
-                    if next.is_none() {
-                        break;
-                    }
-                }
-                ended_in_time("the interfaces", next.is_none())?;
+                let part = async |next: Option<String>| cloud.list_interfaces(addresses, next.as_deref()).await;
+                interfaces.extend(chained(Reading::Interfaces, part).await?);
             }
             Ok(Listing::Interfaces(interfaces))
         }
@@ -170,7 +174,10 @@ async fn list_table(cloud: &impl Cloud, table: &TableId) -> Result<Listing, List
     let total = first.total;
     let size = u32::try_from(first.items.len()).unwrap_or(u32::MAX);
     // Who shows less than there is in a page shows as much in each, as far as there is more.
-    let pages = total.div_ceil(size.max(1)).min(PAGES_MAX);
+    let pages = total.div_ceil(size.max(1));
+    if size > 0 && pages > PAGES_MAX {
+        return Err(incomplete(Reading::Entries, Incomplete::Endless { pages: PAGES_MAX }));
+    }
     let mut entries = first.items;
     let mut steady = true;
     let (mut next, mut more) = (2, size > 0);
@@ -190,7 +197,7 @@ async fn list_table(cloud: &impl Cloud, table: &TableId) -> Result<Listing, List
 }
 
 async fn read_page(cloud: &impl Cloud, table: &TableId, page: u32) -> Result<Page<ListedEntry>, ListError> {
-    cloud.list_entries(table, page).await.map_err(|error| unread("the table", &error))
+    cloud.list_entries(table, page).await.map_err(|error| unread(Reading::Entries, &error))
 }
 
 /// Waits for all of them at once; their answers in the order in which they were asked.
@@ -208,77 +215,7 @@ async fn join<T>(calls: Vec<impl Future<Output = T>>) -> Vec<T> {
     calls.into_iter().filter_map(|(_, answer)| answer).collect()
 }
 
-async fn survey(cloud: &impl Cloud, vswitches: &[VSwitchId], configured: &[GatewayId]) -> Result<Listing, ListError> {
-    let mut gateways = Vec::new();
-    for page in 1..=PAGES_MAX {
-        let part = cloud.list_gateways(page).await.map_err(|error| unread("the gateways", &error))?;
-        if collect(&mut gateways, part) {
-            break;
-        }
-    }
-    let mut eips = Vec::new();
-    for gateway in configured.iter().filter(|id| gateways.iter().any(|gateway| gateway.id == **id)) {
-        let mut bound = Vec::new();
-        for page in 1..=PAGES_MAX {
-            let part = cloud.list_eips(gateway, page).await.map_err(|error| unread("the EIPs", &error))?;
-            if collect(&mut bound, part) {
-                break;
-            }
-        }
-        eips.push((gateway.clone(), bound));
-    }
-    let routes = routes(cloud, vswitches).await?;
-    Ok(Listing::Survey { gateways, eips, routes })
-}
-
-/// The NAT gateways on the default route of each vSwitch. One that no table names is served by the system table
-/// (aliyun-api.md §7).
-async fn routes(cloud: &impl Cloud, vswitches: &[VSwitchId]) -> Result<Vec<(VSwitchId, Vec<GatewayId>)>, ListError> {
-    let mut tables: Vec<ListedRouteTable> = Vec::new();
-    for page in 1..=PAGES_MAX {
-        let part = cloud.list_route_tables(page).await.map_err(|error| unread("the route tables", &error))?;
-        if collect(&mut tables, part) {
-            break;
-        }
-    }
-    let named: BTreeSet<VSwitchId> = tables.iter().flat_map(|table| table.vswitches.iter().cloned()).collect();
-    let mut routes = Vec::new();
-    for table in &tables {
-        let mut hops = Vec::new();
-        let mut next: Option<String> = None;
-        for _ in 0..PAGES_MAX {
-            let part = cloud.list_default_routes(&table.id, next.as_deref()).await;
-            let Chain { items, next: rest } = part.map_err(|error| unread("the routes", &error))?;
-            hops.extend(items);
-            next = rest;
-            if next.is_none() {
-                break;
-            }
-        }
-        ended_in_time("the routes", next.is_none())?;
-        let unnamed = vswitches.iter().filter(|vswitch| table.system && !named.contains(*vswitch));
-        routes.extend(table.vswitches.iter().chain(unnamed).map(|vswitch| (vswitch.clone(), hops.clone())));
-    }
-    Ok(routes)
-}
-
-/// Adds a page. Returns whether it was the last.
-fn collect<T>(all: &mut Vec<T>, page: Page<T>) -> bool {
-    let done = page.items.is_empty();
-    all.extend(page.items);
-    done || all.len() >= count(page.total)
-}
-
-fn count(total: u32) -> usize {
-    usize::try_from(total).unwrap_or(usize::MAX)
-}
-
-fn ended_in_time(what: &'static str, ended: bool) -> Result<(), ListError> {
-    let endless = || failed(what, format!("it does not end after {PAGES_MAX} pages"));
-    if ended { Ok(()) } else { Err(endless()) }
-}
-
-fn unread(what: &'static str, error: &CloudError) -> ListError {
+fn unread(reading: Reading, error: &CloudError) -> ListError {
     let after_ms = match error.class {
         ErrorClass::Throttled { after_ms } => after_ms,
         ErrorClass::RetryNow
@@ -292,11 +229,11 @@ fn unread(what: &'static str, error: &CloudError) -> ListError {
         | ErrorClass::Unknown => None,
     };
     let flow = flow_control(&error.code);
-    ListError { gone: error.class == ErrorClass::Gone, flow, after_ms, ..failed(what, error.to_string()) }
+    ListError { gone: error.class == ErrorClass::Gone, flow, after_ms, ..failed(reading.word(), error.to_string()) }
 }
 
 const fn failed(what: &'static str, message: String) -> ListError {
-    ListError { what, gone: false, flow: None, after_ms: None, message }
+    ListError { what, gone: false, flow: None, after_ms: None, incomplete: None, message }
 }
 
 fn refused(error: CloudError) -> Ended {

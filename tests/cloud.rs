@@ -170,7 +170,7 @@ fn own_parameters<T>(call: impl AsyncFnOnce(AliyunCloud) -> T, action: &str, ver
     assert!(seen.line.starts_with("POST /?") && seen.line.ends_with(" HTTP/1.1"), "{}", seen.line);
     assert_eq!(seen.headers["content-length"], "0", "a body would have to be signed too");
     let text = sign::string_to_sign("POST", &seen.parameters);
-    assert!(sign::verify(SECRET, &text, &seen.parameters.remove("Signature").unwrap()), "{text}");
+    assert!(sign::verify(SECRET, &text, &seen.parameters.remove("Signature").unwrap()), "{}", *text);
     assert_eq!(seen.parameters.remove("SignatureNonce").unwrap().len(), 36);
     for (name, value) in [
         ("AccessKeyId", "the id"),

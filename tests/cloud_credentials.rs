@@ -477,8 +477,8 @@ fn no_secret_is_ever_said() {
         }
     }
     for secret in secrets {
-        let once = natgw::cloud::sign::percent_encode(&secret);
-        let twice = natgw::cloud::sign::percent_encode(&once);
+        let once = natgw::cloud::sign::percent_encode(&secret).to_string();
+        let twice = natgw::cloud::sign::percent_encode(&once).to_string();
         for spelling in [secret, once, twice] {
             if let Some(at) = said.find(&spelling) {
                 let from = said[..at].char_indices().rev().nth(200).map_or(0, |(from, _)| from);

@@ -145,10 +145,10 @@ impl Caller {
         query: &BTreeMap<String, String>,
         form: &BTreeMap<String, String>,
     ) -> reqwest::Result<(u16, Value)> {
-        let url = format!("{}?{}", self.url, sign::canonical_query(query.iter()));
+        let url = format!("{}?{}", self.url, *sign::canonical_query(query.iter()));
         let mut request = self.http.request(method, url);
         if !form.is_empty() {
-            let body = sign::canonical_query(form.iter());
+            let body = sign::canonical_query(form.iter()).to_string();
             request = request.header("Content-Type", "application/x-www-form-urlencoded; charset=UTF-8").body(body);
         }
         let response = request.send().await?;
@@ -318,7 +318,7 @@ fn a_wrong_secret_hears_what_should_have_been_signed_and_spends_no_nonce() {
         let (status, body) = caller.send_signed(Method::GET, &query, &BTreeMap::new()).await.unwrap();
         assert_eq!((status, &body["Code"]), (400, &json!("SignatureDoesNotMatch")));
         let message = body["Message"].as_str().unwrap();
-        assert_eq!(message.split_once("server string to sign is:").unwrap().1, string_to_sign);
+        assert_eq!(message.split_once("server string to sign is:").unwrap().1, *string_to_sign);
         query.insert("Signature".to_owned(), sign::signature("sandbox-secret", &string_to_sign));
         let (status, body) = caller.send_signed(Method::GET, &query, &BTreeMap::new()).await.unwrap();
         assert_eq!(status, 200, "{body}");

@@ -267,10 +267,19 @@ pub(super) fn explained() -> String {
         "HMAC-SHA1. At the same address the metadata service of an instance (/latest/...) and the unsigned",
         "AssumeRoleWithOIDC hand out temporary keys, which are known until they end.",
         "",
-        "Switches of --set:",
+        "Zone j (cn-hangzhou-j) has the vSwitch vsw-sandbox-j of 172.16.0.0/16, the route table vtb-sandbox-j, the gateway",
+        "ngw-sandbox-j with the forward table ftb-sandbox-j, and EIPs from 203.0.113.1 on; zone k has those of k, the vSwitch",
+        "of 172.17.0.0/16 and the next EIPs, and so on. Every address of a vSwitch belongs to some network interface of it.",
+        "",
+        "Switches of --set, with what they are where they are not given:",
     ];
     let mut lines: Vec<String> = usual.map(str::to_owned).to_vec();
-    lines.extend(Behaviour::SWITCHES.map(|(name, meaning)| format!("  {name:<26} {meaning}")));
+    let usually = serde_json::to_value(Behaviour::default()).unwrap_or_default();
+    lines.extend(Behaviour::SWITCHES.map(|(name, meaning)| {
+        let value = usually.get(name.replace('-', "_")).filter(|value| !value.is_null());
+        let value = value.map_or_else(|| "0".to_owned(), ToString::to_string);
+        format!("  {name:<26} {meaning} [{value}]")
+    }));
     lines.extend(["".to_owned(), "Kinds of --fault:".to_owned()]);
     lines.extend(FaultKind::ALL.map(|kind| format!("  {:<26} {}", kind.as_str(), kind.meaning())));
     lines.extend(["".to_owned(), "Kinds of --trouble:".to_owned()]);
@@ -284,6 +293,10 @@ pub(super) fn explained() -> String {
         r#"  [{"action": "CreateForwardEntry", "skip": 2, "times": 3, "fault": "lost-reply"},"#,
         r#"   {"gateway": "ngw-sandbox-j", "from_ms": 1000, "until_ms": 9000, "times": 99, "trouble": "busy"},"#,
         r#"   {"action": "DeleteForwardEntry", "refuse": "IncorrectStatus.NATGW"}]"#,
+        "",
+        "The ledger has one JSON object a line. A request says when it came (at_ms), its request_id, action, parameters and",
+        "token, its outcome (done, repeated, refused, deferred or lost), what was replied, and the fault or trouble that struck",
+        "it. An effect says when it happened, which entry came, changed or went, and the request_id that caused it.",
     ];
     lines.extend(plan.map(str::to_owned));
     for line in lines {
@@ -372,6 +385,15 @@ mod tests {
         let troubles = Trouble::ALL.map(Trouble::as_str);
         for name in names.iter().chain(&faults).chain(&troubles) {
             assert!(text.contains(&format!("  {name} ")), "{name}");
+        }
+        let usual = |name: &str| {
+            let line = text.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+            line.rsplit_once(" [").unwrap().1.trim_end_matches(']').to_owned()
+        };
+        for name in names {
+            let mut set = Behaviour::default();
+            set.set(&format!("{name}={}", usual(name)).parse().unwrap());
+            assert_eq!(set, Behaviour::default(), "{name} is said as it is");
         }
         assert!(text.lines().all(|line| line.len() <= 120), "{text}");
     }

@@ -15,7 +15,7 @@ use super::{ecs, vpc};
 use crate::machine::identity::{EntryId, GatewayId, TableId};
 use crate::ports::cloud::{
     ADDRESSES_MAX, Chain, Cloud, CloudError, CreateEntry, DeleteEntry, ErrorClass, ListedEip, ListedEntry,
-    ListedGateway, ListedInterface, ListedRouteTable, Page,
+    ListedGateway, ListedInterface, ListedRouteTable, Page, Reading,
 };
 
 /// What the client has to know besides who calls.
@@ -96,7 +96,7 @@ impl Cloud for AliyunCloud {
     }
 
     async fn list_gateways(&self, page: u32) -> Result<Page<ListedGateway>, CloudError> {
-        let parameters = vpc::of_vpc(self.region(), &self.settings.vpc, page);
+        let parameters = vpc::of_vpc(self.region(), &self.settings.vpc, page, Reading::Gateways);
         self.vpc(classes::DESCRIBE_NAT_GATEWAYS, parameters).await.map(vpc::Gateways::page)
     }
 
@@ -106,7 +106,7 @@ impl Cloud for AliyunCloud {
     }
 
     async fn list_route_tables(&self, page: u32) -> Result<Page<ListedRouteTable>, CloudError> {
-        let parameters = vpc::of_vpc(self.region(), &self.settings.vpc, page);
+        let parameters = vpc::of_vpc(self.region(), &self.settings.vpc, page, Reading::RouteTables);
         self.vpc(classes::DESCRIBE_ROUTE_TABLE_LIST, parameters).await.map(vpc::RouteTables::page)
     }
 

@@ -8,16 +8,14 @@ use serde::Deserialize;
 use super::rpc::Parameters;
 use super::vpc::parameters;
 use crate::machine::identity::{EniId, VSwitchId, ZoneId};
-use crate::ports::cloud::{Chain, ListedInterface};
+use crate::ports::cloud::{Chain, ListedInterface, Reading};
 
 /// The API version of the product.
 pub(super) const VERSION: &str = "2014-05-26";
 
-/// MaxResults of one call: its documented maximum.
-pub(super) const MAX_RESULTS: u32 = 500;
-
 pub(super) fn list_interfaces(region: &str, vpc: &str, addresses: &[Ipv4Addr], next: Option<&str>) -> Parameters {
-    let mut parameters = parameters(region, [("VpcId", vpc.to_owned()), ("MaxResults", MAX_RESULTS.to_string())]);
+    let most = Reading::Interfaces.page_items();
+    let mut parameters = parameters(region, [("VpcId", vpc.to_owned()), ("MaxResults", most.to_string())]);
     for (number, address) in (1_u32..).zip(addresses) {
         parameters.insert(format!("PrivateIpAddress.{number}"), address.to_string());
     }

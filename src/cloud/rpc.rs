@@ -3,6 +3,10 @@
 //! The request is `POST /` with all parameters in the query string, as the vendor's Go SDK sends it (aliyun-api.md §1).
 //! There is no retry, no redirect and no waiting other than the time-out given. What is sent holds a signature and perhaps
 //! a security token, so no message made here ever shows a URL.
+//!
+//! All that is made here of a security token on the way is wiped, but for the URL: that belongs to the HTTP client, which
+//! wipes neither it nor the buffers of HTTP and TLS through which it goes. The secret of the key itself goes nowhere but into
+//! the signature. A security token ends within hours, a secret does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +19,7 @@ use serde::de::DeserializeOwned;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
+use zeroize::Zeroize as _;
 
 use super::classes::{class_of, is_named};
 use super::credentials::{AccessKey, Credentials};
@@ -228,8 +233,11 @@ fn signed_url(
     }
     let signature = sign::signature(key.secret(), &sign::string_to_sign("POST", &parameters));
     parameters.insert(SIGNATURE.to_owned(), signature);
+    let query = sign::canonical_query(parameters.iter());
+    // The security token was copied into them.
+    parameters.values_mut().for_each(|value| value.zeroize());
     let mut url = action.endpoint.clone();
-    url.set_query(Some(&sign::canonical_query(parameters.iter())));
+    url.set_query(Some(&query));
     Ok(url)
 }
 

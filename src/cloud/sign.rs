@@ -2,6 +2,9 @@
 //!
 //! Pure: the same on both sides of the wire, so the client signs with it and the simulated cloud verifies with it.
 //! There is no clock and no nonce here; both are parameters like all others.
+//!
+//! The parameters may hold a security token, so every text made of them is wiped when it is dropped, and is written into room
+//! reserved for all of it.
 
 use std::collections::BTreeMap;
 
@@ -20,9 +23,15 @@ pub const SIGNATURE: &str = "Signature";
 /// `parameters` are all of the query and of the form, decoded; [`SIGNATURE`] is left out whether present or not.
 /// Empty values are signed as `Name=`.
 #[must_use]
-pub fn string_to_sign(method: &str, parameters: &BTreeMap<String, String>) -> String {
+pub fn string_to_sign(method: &str, parameters: &BTreeMap<String, String>) -> Zeroizing<String> {
+    const SEPARATOR: &str = "&%2F&";
     let canonical = canonical_query(parameters.iter().filter(|(name, _)| *name != SIGNATURE));
-    format!("{method}&%2F&{}", percent_encode(&canonical))
+    let room = method.len().saturating_add(SEPARATOR.len()).saturating_add(encoded_bytes_max(&canonical));
+    let mut text = Zeroizing::new(String::with_capacity(room));
+    text.push_str(method);
+    text.push_str(SEPARATOR);
+    text.extend(utf8_percent_encode(&canonical, RESERVED));
+    text
 }
 
 /// The signature, base64 with padding. It still has to be percent-encoded where it goes into a URL.
@@ -39,14 +48,20 @@ pub fn verify(secret: &str, string_to_sign: &str, signature: &str) -> bool {
 
 /// Percent-encodes as the gateway does: `A-Z a-z 0-9 - _ . ~` stay, every other byte of the UTF-8 becomes `%XY`.
 #[must_use]
-pub fn percent_encode(text: &str) -> String {
-    utf8_percent_encode(text, RESERVED).to_string()
+pub fn percent_encode(text: &str) -> Zeroizing<String> {
+    let mut encoded = Zeroizing::new(String::with_capacity(encoded_bytes_max(text)));
+    encoded.extend(utf8_percent_encode(text, RESERVED));
+    encoded
 }
 
 /// `name=value` joined by `&`, both sides percent-encoded, in the order given.
 #[must_use]
-pub fn canonical_query<'a>(parameters: impl Iterator<Item = (&'a String, &'a String)>) -> String {
-    let mut query = String::new();
+pub fn canonical_query<'a>(parameters: impl Iterator<Item = (&'a String, &'a String)> + Clone) -> Zeroizing<String> {
+    let room = parameters.clone().fold(0_usize, |room, (name, value)| {
+        let both = encoded_bytes_max(name).saturating_add(encoded_bytes_max(value));
+        room.saturating_add(both).saturating_add("=&".len())
+    });
+    let mut query = Zeroizing::new(String::with_capacity(room));
     for (name, value) in parameters {
         if !query.is_empty() {
             query.push('&');
@@ -56,6 +71,12 @@ pub fn canonical_query<'a>(parameters: impl Iterator<Item = (&'a String, &'a Str
         query.extend(utf8_percent_encode(value, RESERVED));
     }
     query
+}
+
+/// Bytes of a text of which every byte is encoded. Reserved at once: a text that grows leaves copies behind, which nobody
+/// wipes.
+const fn encoded_bytes_max(text: &str) -> usize {
+    text.len().saturating_mul("%XY".len())
 }
 
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -157,7 +178,7 @@ mod tests {
             ("V5", "GET", mock(&token), "accessKeySecret", "5Nxdcler+ihqWqv0Hr2On4PsBf4="),
         ] {
             let text = string_to_sign(method, &parameters);
-            assert_eq!(signature(secret, &text), expected, "{vector}: {text}");
+            assert_eq!(signature(secret, &text), expected, "{vector}: {}", *text);
             assert!(verify(secret, &text, expected), "{vector}");
             assert!(!verify("another", &text, expected), "{vector}");
             assert!(!verify(secret, &text, "no base64!"), "{vector}");
@@ -167,7 +188,7 @@ mod tests {
     #[test]
     fn the_string_to_sign_of_the_first_vector() {
         assert_eq!(
-            string_to_sign("GET", &regions("Timestamp")),
+            *string_to_sign("GET", &regions("Timestamp")),
             "GET&%2F&AccessKeyId%3Dtestid%26Action%3DDescribeRegions%26Format%3DXML%26SignatureMethod%3DHMAC-SHA1\
              %26SignatureNonce%3D3ee8c1b8-83d3-44af-a94f-4e0ad82fd6cf%26SignatureVersion%3D1.0\
              %26Timestamp%3D2016-02-23T12%253A46%253A24Z%26Version%3D2014-05-26"
@@ -185,19 +206,32 @@ mod tests {
                 "GET&%2F&key%3Dvalue%26q%3Dhttp%253A%252F%252Fdomain%252F%253Fq%253Dvalue%2526q2%253Dvalue2",
             ),
         ] {
-            assert_eq!(string_to_sign("GET", &parameters), expected);
+            assert_eq!(*string_to_sign("GET", &parameters), expected);
         }
     }
 
     #[test]
     fn the_signature_itself_is_not_signed_and_order_is_by_bytes() {
         let signed = map(&[&[("b", "2"), ("B", "1"), ("Signature", "x")]]);
-        assert_eq!(string_to_sign("POST", &signed), "POST&%2F&B%3D1%26b%3D2");
+        assert_eq!(*string_to_sign("POST", &signed), "POST&%2F&B%3D1%26b%3D2");
     }
 
     #[test]
     fn every_byte_that_is_not_unreserved_is_encoded_in_upper_case() {
-        assert_eq!(percent_encode("中 文+~*"), "%E4%B8%AD%20%E6%96%87%2B~%2A");
-        assert_eq!(percent_encode("aZ09-_.~/"), "aZ09-_.~%2F");
+        assert_eq!(*percent_encode("中 文+~*"), "%E4%B8%AD%20%E6%96%87%2B~%2A");
+        assert_eq!(*percent_encode("aZ09-_.~/"), "aZ09-_.~%2F");
+    }
+
+    /// What grows is copied, and the copy that is left behind is not wiped.
+    #[test]
+    fn no_text_outgrows_the_room_that_was_reserved_for_it() {
+        for value in ["", "plain", "+/=".repeat(4_000).as_str(), "阿里云".repeat(999).as_str()] {
+            let parameters = map(&[&COMMON, &[("SecurityToken", value)]]);
+            let query = canonical_query(parameters.iter());
+            let room = parameters.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum::<usize>();
+            assert_eq!(query.capacity(), room);
+            assert_eq!(percent_encode(value).capacity(), 3 * value.len());
+            assert_eq!(string_to_sign("POST", &parameters).capacity(), 4 + 5 + 3 * query.len());
+        }
     }
 }

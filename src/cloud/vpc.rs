@@ -11,20 +11,11 @@ use super::rpc::Parameters;
 use crate::machine::identity::{EntryId, GatewayId, Protocol, TableId, VSwitchId, ZoneId};
 use crate::ports::cloud::{
     Chain, CreateEntry, DeleteEntry, EntryStatus, ListedEip, ListedEntry, ListedGateway, ListedRouteTable, Page,
-    PortSpec,
+    PortSpec, Reading,
 };
 
 /// The API version of the product.
 pub(super) const VERSION: &str = "2016-04-28";
-
-/// PageSize of entries, gateways and route tables: their documented maximum.
-pub(super) const PAGE_SIZE: u32 = 50;
-
-/// PageSize of EIPs: its documented maximum.
-pub(super) const EIP_PAGE_SIZE: u32 = 100;
-
-/// MaxResult of route entries. The prose says at most 100, the schema 500: 100 satisfies both (aliyun-api.md §1.8).
-pub(super) const ROUTE_MAX_RESULT: u32 = 100;
 
 pub(super) fn parameters<const N: usize>(region: &str, own: [(&str, String); N]) -> Parameters {
     let region = [("RegionId".to_owned(), region.to_owned())];
@@ -62,16 +53,16 @@ pub(super) fn delete_entry(region: &str, request: &DeleteEntry) -> Parameters {
 }
 
 pub(super) fn list_entries(region: &str, table: &TableId, page: u32) -> Parameters {
-    paged(parameters(region, [("ForwardTableId", table.to_string())]), page, PAGE_SIZE)
+    paged(parameters(region, [("ForwardTableId", table.to_string())]), page, Reading::Entries)
 }
 
-pub(super) fn of_vpc(region: &str, vpc: &str, page: u32) -> Parameters {
-    paged(parameters(region, [("VpcId", vpc.to_owned())]), page, PAGE_SIZE)
+pub(super) fn of_vpc(region: &str, vpc: &str, page: u32, reading: Reading) -> Parameters {
+    paged(parameters(region, [("VpcId", vpc.to_owned())]), page, reading)
 }
 
 pub(super) fn list_eips(region: &str, gateway: &GatewayId, page: u32) -> Parameters {
     let own = [("AssociatedInstanceType", "Nat".to_owned()), ("AssociatedInstanceId", gateway.to_string())];
-    paged(parameters(region, own), page, EIP_PAGE_SIZE)
+    paged(parameters(region, own), page, Reading::Eips)
 }
 
 pub(super) fn list_default_routes(region: &str, route_table: &str, next: Option<&str>) -> Parameters {
@@ -82,7 +73,7 @@ pub(super) fn list_default_routes(region: &str, route_table: &str, next: Option<
             ("DestinationCidrBlock", DEFAULT_ROUTE.to_owned()),
             // Without it the answer holds next hops of type Instance only.
             ("NextHopType", NAT_GATEWAY.to_owned()),
-            ("MaxResult", ROUTE_MAX_RESULT.to_string()),
+            ("MaxResult", Reading::Routes.page_items().to_string()),
         ],
     );
     if let Some(next) = next {
@@ -94,9 +85,9 @@ pub(super) fn list_default_routes(region: &str, route_table: &str, next: Option<
 const DEFAULT_ROUTE: &str = "0.0.0.0/0";
 const NAT_GATEWAY: &str = "NatGateway";
 
-fn paged(mut parameters: Parameters, page: u32, size: u32) -> Parameters {
+fn paged(mut parameters: Parameters, page: u32, reading: Reading) -> Parameters {
     parameters.insert("PageNumber".to_owned(), page.to_string());
-    parameters.insert("PageSize".to_owned(), size.to_string());
+    parameters.insert("PageSize".to_owned(), reading.page_items().to_string());
     parameters
 }
 

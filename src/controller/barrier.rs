@@ -5,13 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::controller::lanes::Lanes;
+use crate::controller::lanes::{Draw, Lanes};
 use crate::controller::pacing::{Look, Need};
 use crate::controller::relist::Suspicion;
-use crate::machine::identity::TableId;
+use crate::controller::survey::{Gateways, Part, Routes, Survey};
+use crate::machine::identity::{GatewayId, TableId, VSwitchId};
 use crate::machine::intent::Intent;
 use crate::machine::state::State;
-use crate::ports::effect::ListRequest;
+use crate::ports::cloud::Reading;
+use crate::ports::effect::Listing;
 
 /// The pause before something that could not be read is read again.
 const RETRY_MS: u64 = 1_000;
@@ -29,6 +31,7 @@ const QUIET_MAX: u32 = 3;
 #[derive(Clone, Debug, Default)]
 pub struct Barrier {
     cluster_due_ms: u64,
+    survey: Survey,
     survey_due_ms: u64,
     /// Machine time at which the last survey ended.
     surveyed_ms: u64,
@@ -38,9 +41,11 @@ pub struct Barrier {
     /// Listings in a row of which pages moved while something waits for a complete one.
     moved: BTreeMap<TableId, u32>,
     reading: BTreeSet<ListKey>,
+    /// The calls that each reading made the last time, as far as they were more than the fewest possible.
+    made: BTreeMap<ListKey, Draw>,
+    /// The reading after which the account took no more: those that come after it are next.
+    served: Option<ListKey>,
     opened: bool,
-    /// A survey was asked for while one was under way.
-    survey_again: bool,
 }
 
 /// What is being read, one of each at a time.
@@ -48,54 +53,117 @@ pub struct Barrier {
 pub enum ListKey {
     /// Pods and claims.
     Cluster,
-    /// Gateways and routes.
-    Survey,
+    /// A part of what stands in the VPC.
+    Survey(Part),
+    /// Interfaces of addresses.
+    Interfaces,
     /// A table.
     Table(TableId),
 }
 
 impl Barrier {
-    /// What is to be read now. It counts as being read until [`Barrier::read`] or [`Barrier::failed`].
-    pub fn due(
+    /// What is to be read now and is not being read, in the order in which it may start. `interfaces_ms` is when addresses
+    /// are due.
+    #[must_use]
+    pub fn due(&self, state: &State, lanes: &Lanes, now_ms: u64, interfaces_ms: Option<u64>) -> Vec<ListKey> {
+        let due = self.times(state, lanes, interfaces_ms).filter(|(_, at_ms)| *at_ms <= now_ms).map(|(key, _)| key);
+        let mut due: Vec<ListKey> = due.collect();
+        due.sort_by(|one, other| {
+            let before = |key: &ListKey| self.served.as_ref().is_some_and(|served| key <= served);
+            before(one).cmp(&before(other)).then_with(|| one.cmp(other))
+        });
+        due
+    }
+
+    /// A reading begins; it counts as being read until [`Barrier::read`] or [`Barrier::failed`]. `last` says that the account
+    /// takes no more for now.
+    pub fn begin(&mut self, key: ListKey, last: bool) {
+        if last {
+            self.served = Some(key.clone());
+        }
+        self.reading.insert(key);
+    }
+
+    /// A part of the survey begins; it counts as being read until [`Barrier::part_read`] or [`Barrier::part_failed`]. The
+    /// vSwitches are those whose routes are to be told.
+    pub fn begin_part(
         &mut self,
         state: &State,
-        lanes: &mut Lanes,
+        (part, last): (Part, bool),
         now_ms: u64,
-        request_survey: impl FnOnce() -> ListRequest,
-    ) -> Vec<ListRequest> {
-        let mut due = Vec::new();
-        if self.cluster_due_ms <= now_ms && self.reading.insert(ListKey::Cluster) {
-            due.push(ListRequest::Cluster);
+        vswitches: impl FnOnce() -> Vec<VSwitchId>,
+    ) {
+        self.survey.begin(&part, now_ms, self.survey_due_ms(state) <= now_ms, vswitches);
+        if last {
+            self.served = Some(ListKey::Survey(part));
         }
-        if self.survey_due_ms(state) <= now_ms && self.reading.insert(ListKey::Survey) {
-            due.push(request_survey());
-        }
-        if self.surveyed {
-            for table in state.tables_needed() {
-                let key = ListKey::Table(table.clone());
-                if self.table_due_ms(state, lanes, &table) <= now_ms
-                    && !self.reading.contains(&key)
-                    && lanes.list(now_ms)
-                {
-                    self.reading.insert(key);
-                    due.push(ListRequest::Table(table));
-                }
-            }
-        }
-        due
     }
 
     /// When the next reading is due.
     #[must_use]
-    pub fn due_ms(&self, state: &State, lanes: &Lanes) -> Option<u64> {
-        let free = |key: &ListKey, at: u64| (!self.reading.contains(key)).then_some(at);
+    pub fn due_ms(&self, state: &State, lanes: &Lanes, interfaces_ms: Option<u64>) -> Option<u64> {
+        self.times(state, lanes, interfaces_ms).map(|(key, at_ms)| lanes.reads_ms(at_ms, self.draw(&key))).min()
+    }
+
+    /// What is read and is not being read, each with the time at which it is due.
+    fn times(&self, state: &State, lanes: &Lanes, interfaces_ms: Option<u64>) -> impl Iterator<Item = (ListKey, u64)> {
         let tables = state.tables_needed().into_iter().filter(|_| self.surveyed);
-        let tables = tables.filter_map(|table| {
+        let tables = tables.map(|table| {
             let due_ms = self.table_due_ms(state, lanes, &table);
-            free(&ListKey::Table(table), due_ms).map(|due_ms| lanes.lists_ms(due_ms))
+            (ListKey::Table(table), due_ms)
         });
-        let first = [free(&ListKey::Cluster, self.cluster_due_ms), free(&ListKey::Survey, self.survey_due_ms(state))];
-        first.into_iter().flatten().chain(tables).min()
+        let survey = self.survey.parts(self.survey_due_ms(state));
+        let survey = survey.into_iter().map(|(part, due_ms)| (ListKey::Survey(part), due_ms));
+        let first = std::iter::once((ListKey::Cluster, self.cluster_due_ms)).chain(survey);
+        let times = first.chain(interfaces_ms.map(|due_ms| (ListKey::Interfaces, due_ms))).chain(tables);
+        times.filter(|(key, _)| !self.reading.contains(key))
+    }
+
+    /// The calls to the cloud that a reading is likely to make: as many as the last time. Of the cluster's there are none.
+    #[must_use]
+    pub fn draw(&self, key: &ListKey) -> Option<Draw> {
+        let reading = match key {
+            ListKey::Cluster => return None,
+            ListKey::Survey(Part::Gateways) => Reading::Gateways,
+            ListKey::Survey(Part::Eips(_)) => Reading::Eips,
+            ListKey::Survey(Part::RouteTables) => Reading::RouteTables,
+            ListKey::Survey(Part::Routes(_)) => Reading::Routes,
+            ListKey::Interfaces => Reading::Interfaces,
+            ListKey::Table(_) => Reading::Entries,
+        };
+        Some(self.made.get(key).copied().unwrap_or((reading, 1)))
+    }
+
+    /// A reading ended well and made so many calls. Addresses are others each time, so of these nothing is kept.
+    pub fn made(&mut self, key: &ListKey, made: Draw) {
+        if *key == ListKey::Interfaces || made.1 == 1 {
+            self.made.remove(key);
+        } else {
+            self.made.insert(key.clone(), made);
+        }
+    }
+
+    /// A part of the survey was read: `configured` are the gateways whose EIPs count. Says whether the answer was one to
+    /// that part.
+    pub fn part_read(&mut self, part: &Part, listing: Listing, configured: &[GatewayId]) -> bool {
+        self.survey.read(part, listing, configured)
+    }
+
+    /// A part of the survey failed and is read again, where flow control (`paced`) said a time not before that.
+    pub fn part_failed(&mut self, part: &Part, now_ms: u64, after_ms: Option<u64>, paced: bool) {
+        self.survey.failed(part, again_ms(now_ms, after_ms), paced);
+    }
+
+    /// What was surveyed, once all parts are there.
+    pub fn take_survey(&mut self) -> Option<(Option<Gateways>, Routes)> {
+        self.survey.take()
+    }
+
+    /// A whole survey was taken over.
+    pub fn surveyed(&mut self, state: &State, now_ms: u64) {
+        (self.surveyed, self.surveyed_ms) = (true, now_ms);
+        self.survey_due_ms = now_ms.saturating_add(resync_ms(state));
+        self.open(state);
     }
 
     /// A reading ended well.
@@ -103,17 +171,18 @@ impl Barrier {
         let resync = resync_ms(state);
         match &key {
             ListKey::Cluster => self.cluster_due_ms = now_ms.saturating_add(resync),
-            ListKey::Survey => {
-                (self.surveyed, self.surveyed_ms) = (true, now_ms);
-                let again = std::mem::take(&mut self.survey_again);
-                self.survey_due_ms = if again { 0 } else { now_ms.saturating_add(resync) };
-            }
+            ListKey::Survey(_) => {}
+            ListKey::Interfaces => {}
             ListKey::Table(table) => {
                 self.retries.remove(table);
                 self.moved.remove(table);
             }
         }
         self.reading.remove(&key);
+        self.open(state);
+    }
+
+    fn open(&mut self, state: &State) {
         self.opened =
             self.surveyed && state.is_cluster_read() && state.tables_needed().iter().all(|table| state.is_open(table));
     }
@@ -145,10 +214,10 @@ impl Barrier {
 
     /// A reading failed: nothing is concluded, and it is tried again, where flow control said a time not before that.
     pub fn failed(&mut self, key: ListKey, now_ms: u64, after_ms: Option<u64>) {
-        let due = now_ms.saturating_add(after_ms.unwrap_or(0).clamp(RETRY_MS, RETRY_LAST_MS));
+        let due = again_ms(now_ms, after_ms);
         match &key {
             ListKey::Cluster => self.cluster_due_ms = due,
-            ListKey::Survey => self.survey_due_ms = due,
+            ListKey::Survey(_) | ListKey::Interfaces => {}
             ListKey::Table(table) => {
                 self.moved.remove(table);
                 self.retries.insert(table.clone(), due);
@@ -157,10 +226,14 @@ impl Barrier {
         self.reading.remove(&key);
     }
 
-    /// Gateways and routes are read as soon as possible: a vSwitch was met whose route is not known.
-    pub fn survey_soon(&mut self) {
+    /// Route tables are read as soon as possible: a vSwitch was met whose route is not known.
+    pub const fn ask_for_routes(&mut self) {
+        self.survey.ask_for_routes();
+    }
+
+    /// Everything is surveyed as soon as possible.
+    pub const fn survey_soon(&mut self) {
         self.survey_due_ms = 0;
-        self.survey_again = self.reading.contains(&ListKey::Survey);
     }
 
     /// A table was written to: the next listing is soon worth while.
@@ -199,9 +272,74 @@ impl Barrier {
     }
 }
 
+/// When something that failed is tried again.
+fn again_ms(now_ms: u64, after_ms: Option<u64>) -> u64 {
+    now_ms.saturating_add(after_ms.unwrap_or(0).clamp(RETRY_MS, RETRY_LAST_MS))
+}
+
 fn resync_ms(state: &State) -> u64 {
     state.settings().map_or(RESYNC_MS, |settings| settings.resync_ms())
 }
 
 /// What earlier listings of each table left in doubt.
 pub type Suspicions = BTreeMap<TableId, Suspicion>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::cloud::FlowControl;
+
+    /// A step: what is due begins as far as the account takes it, and fails at once.
+    fn step(barrier: &mut Barrier, lanes: &mut Lanes, now_ms: u64) -> Vec<ListKey> {
+        let state = State::default();
+        let mut began = Vec::new();
+        for key in barrier.due(&state, lanes, now_ms, Some(0)) {
+            let Some(last) = lanes.read(now_ms, barrier.draw(&key)) else { continue };
+            match key.clone() {
+                ListKey::Survey(part) => barrier.begin_part(&state, (part, last), now_ms, Vec::new),
+                key => barrier.begin(key, last),
+            }
+            began.push(key);
+        }
+        for key in &began {
+            match key {
+                ListKey::Survey(part) => barrier.part_failed(part, now_ms, None, false),
+                key => barrier.failed(key.clone(), now_ms, None),
+            }
+        }
+        began
+    }
+
+    #[test]
+    fn where_the_account_takes_little_no_reading_starves_another() {
+        let (mut barrier, mut lanes) = (Barrier::default(), Lanes::default());
+        for moment in 0..12 {
+            lanes.read_throttled(moment * 60_000, Reading::Entries, FlowControl::Account, Some(0));
+        }
+        barrier.made(&ListKey::Survey(Part::Gateways), (Reading::Gateways, 3));
+        let mut served: BTreeMap<ListKey, u32> = BTreeMap::new();
+        for now_ms in (720_000..1_720_000).step_by(50) {
+            for key in step(&mut barrier, &mut lanes, now_ms) {
+                *served.entry(key).or_default() += 1;
+            }
+        }
+        // A call a second: three for the gateways, one for the route tables, one for interfaces, which are always due.
+        let parts = [Part::Gateways, Part::RouteTables].map(ListKey::Survey);
+        let counts = [&parts[0], &parts[1], &ListKey::Interfaces].map(|key| served[key]);
+        assert!(counts.iter().all(|count| (195..=205).contains(count)), "{served:?}");
+        assert!(served[&ListKey::Cluster] >= 900, "it asks nothing of the cloud: {served:?}");
+    }
+
+    #[test]
+    fn the_calls_of_a_reading_are_taken_from_the_last_one_of_the_same() {
+        let mut barrier = Barrier::default();
+        let table = ListKey::Table(TableId::from("t"));
+        assert_eq!(barrier.draw(&table), Some((Reading::Entries, 1)));
+        barrier.made(&table, (Reading::Entries, 7));
+        assert_eq!(barrier.draw(&table), Some((Reading::Entries, 7)));
+        assert_eq!(barrier.draw(&ListKey::Table(TableId::from("u"))), Some((Reading::Entries, 1)));
+        barrier.made(&ListKey::Interfaces, (Reading::Interfaces, 3));
+        assert_eq!(barrier.draw(&ListKey::Interfaces), Some((Reading::Interfaces, 1)), "others each time");
+        assert_eq!(barrier.draw(&ListKey::Cluster), None);
+    }
+}

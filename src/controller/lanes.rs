@@ -2,25 +2,26 @@
 //!
 //! Creations go in order of allocation, so pod by pod in order of decision; deletions and creations take turns, so that
 //! neither starves. How many calls a table takes at once is learned from its answers and remembered (`window`); how many a
-//! second the account takes, likewise (`budget`). A table that deletes nothing while an entry is Pending is given creations
+//! second the account takes of each action and in all, likewise (`budget`, `account`), and the readings draw from that, too. A table that deletes nothing while an entry is Pending is given creations
 //! and deletions by turns (`turns`). A lane that was told to wait waits alone, and where the account has fewer calls to give
 //! than the lanes ask for, the lanes take turns.
 //!
 //! Pure: time is an argument, and nothing here is journaled. A lane never looks at what a call is for; what is Pending it is
 //! told.
 
+mod account;
 mod budget;
 mod turns;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::budget::Budget;
+use self::account::{Account, Kind};
 use self::turns::Turns;
 use self::window::Window;
 use crate::machine::identity::{AllocationId, EntryId, Generation, TableId};
 use crate::machine::intent::Intent;
-use crate::ports::cloud::FlowControl;
+use crate::ports::cloud::{FlowControl, Reading};
 
 /// The most calls at once on one table: at 50 ms a call 160 entries a second, above every flow control that was met.
 pub const CALLS_MAX: u32 = 8;
@@ -37,15 +38,14 @@ const CANDIDATES_MAX: usize = 8;
 /// The same while calls are under way.
 const CANDIDATES_BUSY_MAX: usize = 2;
 
+/// Calls of an action that a reading is likely to make.
+pub type Draw = (Reading, u32);
+
 /// All lanes.
 #[derive(Clone, Debug, Default)]
 pub struct Lanes {
     lanes: BTreeMap<TableId, Lane>,
-    all: Budget,
-    creations: Budget,
-    deletions: Budget,
-    /// Listings of tables, whatever their pages.
-    listings: Budget,
+    account: Account,
     /// The lane that was served last: the others come before it again.
     served: Option<TableId>,
     now_ms: u64,
@@ -105,9 +105,9 @@ impl Lanes {
     /// which the first that can start is to. A candidate stays in its lane until it is taken with [`Lanes::start`].
     pub fn next(&mut self, now_ms: u64) -> std::vec::IntoIter<(TableId, Vec<Intent>)> {
         self.now_ms = self.now_ms.max(now_ms);
-        let creations = self.creations.available(now_ms);
-        let deletions = self.deletions.available(now_ms);
-        let calls = usize::try_from(self.all.available(now_ms)).unwrap_or(usize::MAX);
+        let creations = self.account.available(Kind::Creation, now_ms);
+        let deletions = self.account.available(Kind::Deletion, now_ms);
+        let calls = usize::try_from(self.account.all_available(now_ms)).unwrap_or(usize::MAX);
         for lane in self.lanes.values_mut() {
             lane.take_turns(now_ms);
         }
@@ -135,9 +135,7 @@ impl Lanes {
 
     /// Whether the account takes one more call of that kind now.
     pub fn has_budget(&mut self, now_ms: u64, intent: &Intent) -> bool {
-        let deletion = matches!(intent, Intent::Unbind { .. });
-        let kind = if deletion { &mut self.deletions } else { &mut self.creations };
-        kind.available(now_ms) > 0 && self.all.available(now_ms) > 0
+        self.account.may(kind_of(intent), now_ms)
     }
 
     /// Takes a call out of its lane; it is under way until [`Lanes::ended`].
@@ -146,15 +144,13 @@ impl Lanes {
         lane.remove(intent);
         lane.started_ms = self.now_ms;
         lane.deleted_last = matches!(intent, Intent::Unbind { .. });
-        self.all.take();
+        self.account.take(kind_of(intent), 1);
         if let Intent::Unbind { entry, .. } = intent {
             lane.deleted = Some(entry.clone());
             lane.turns.start_deletion();
             lane.deleting = lane.deleting.saturating_add(1);
-            self.deletions.take();
         } else {
             lane.creating = lane.creating.saturating_add(1);
-            self.creations.take();
         }
         self.served = Some(table.clone());
     }
@@ -170,11 +166,7 @@ impl Lanes {
     pub fn ended(&mut self, table: &TableId, intent: &Intent, now_ms: u64, said: Said) {
         let Some(lane) = self.lanes.get_mut(table) else { return };
         let deletion = matches!(intent, Intent::Unbind { .. });
-        let (count, budget) = if deletion {
-            (&mut lane.deleting, &mut self.deletions)
-        } else {
-            (&mut lane.creating, &mut self.creations)
-        };
+        let count = if deletion { &mut lane.deleting } else { &mut lane.creating };
         *count = count.saturating_sub(1);
         match said {
             Said::Well => {
@@ -184,8 +176,7 @@ impl Lanes {
                 if deletion {
                     lane.turns.deleted();
                 }
-                budget.well();
-                self.all.well();
+                self.account.well(kind_of(intent), 1, 1);
             }
             // The table takes calls as well as before; what waits is the kind.
             Said::Pending => lane.turns.blocked(now_ms),
@@ -195,43 +186,40 @@ impl Lanes {
             Said::Running => lane.pause(now_ms, 0),
             Said::Throttled(flow, hint) => {
                 lane.pause(now_ms, hint.unwrap_or(0));
-                match flow {
-                    FlowControl::Action => budget.throttled(now_ms, hint),
-                    FlowControl::Account => self.all.throttled(now_ms, hint),
-                }
+                self.account.throttled(kind_of(intent), flow, now_ms, hint);
             }
         }
     }
 
-    /// Takes a listing of a table out of what the account takes, if it takes one more now.
-    pub fn list(&mut self, now_ms: u64) -> bool {
-        let may = self.listings.available(now_ms) > 0 && self.all.available(now_ms) > 0;
-        if may {
-            self.listings.take();
-            self.all.take();
-        }
-        may
+    /// Takes a reading out of what the account takes, if it takes one more of its action now: of that, the calls that the
+    /// reading is likely to make. Says whether it may start, and then whether it was the last for now. One that asks
+    /// nothing of the cloud always may.
+    pub fn read(&mut self, now_ms: u64, draw: Option<Draw>) -> Option<bool> {
+        let Some((reading, calls)) = draw else { return Some(false) };
+        let kind = Kind::Reading(reading);
+        self.account.may(kind, now_ms).then(|| self.account.take(kind, calls))
     }
 
-    /// When a listing that is due at that moment may start at the earliest.
+    /// When a reading that is due at that moment may start at the earliest.
     #[must_use]
-    pub fn lists_ms(&self, due_ms: u64) -> u64 {
-        self.listings.open_ms(due_ms).max(self.all.open_ms(due_ms))
+    pub fn reads_ms(&self, due_ms: u64, draw: Option<Draw>) -> u64 {
+        draw.map_or(due_ms, |(reading, _)| self.account.open_ms(Kind::Reading(reading), due_ms))
     }
 
-    /// A listing of a table ended well.
-    pub fn listed(&mut self) {
-        self.listings.well();
-        self.all.well();
+    /// Whether readings come before changes: where the account takes fewer calls than are wanted, both take turns.
+    #[must_use]
+    pub const fn reads_first(&self) -> bool {
+        self.account.reads_first()
     }
 
-    /// A reading of the cloud was refused for flow control. What limits another action than ours limits no listing.
-    pub fn list_throttled(&mut self, now_ms: u64, flow: FlowControl, of_table: bool, hint_ms: Option<u64>) {
-        match flow {
-            FlowControl::Account => self.all.throttled(now_ms, hint_ms),
-            FlowControl::Action if of_table => self.listings.throttled(now_ms, hint_ms),
-            FlowControl::Action => {}
-        }
+    /// A reading ended well: the calls that it made, and those that had been drawn for it.
+    pub fn was_read(&mut self, reading: Reading, made: u32, drawn: u32) {
+        self.account.well(Kind::Reading(reading), made, drawn);
+    }
+
+    /// A call of a reading was refused for flow control. What limits its action limits no other.
+    pub fn read_throttled(&mut self, now_ms: u64, reading: Reading, flow: FlowControl, hint_ms: Option<u64>) {
+        self.account.throttled(Kind::Reading(reading), flow, now_ms, hint_ms);
     }
 
     /// The tables whose Pending entries matter: they are to be told with [`Lanes::pending`].
@@ -285,11 +273,11 @@ impl Lanes {
         let at = |lane: &Lane| {
             let turn = lane.turns.due_ms(!lane.creations.is_empty(), !lane.deletions.is_empty());
             let opens = (lane.has_room() && lane.has_work(now_ms)).then(|| {
-                let mut open_ms = lane.open_ms().max(self.all.open_ms(now_ms));
+                let mut open_ms = lane.open_ms().max(self.account.all_open_ms(now_ms));
                 if !lane.may_delete(now_ms) || lane.deletions.is_empty() {
-                    open_ms = open_ms.max(self.creations.open_ms(now_ms));
+                    open_ms = open_ms.max(self.account.open_ms(Kind::Creation, now_ms));
                 } else if !lane.may_create() || lane.creations.is_empty() {
-                    open_ms = open_ms.max(self.deletions.open_ms(now_ms));
+                    open_ms = open_ms.max(self.account.open_ms(Kind::Deletion, now_ms));
                 }
                 open_ms
             });
@@ -437,6 +425,10 @@ impl Lane {
             | Intent::MarkPod { .. } => {}
         }
     }
+}
+
+const fn kind_of(intent: &Intent) -> Kind {
+    if matches!(intent, Intent::Unbind { .. }) { Kind::Deletion } else { Kind::Creation }
 }
 
 #[cfg(test)]

@@ -22,4 +22,6 @@ pub mod pacing;
 
 pub mod relist;
 
+pub mod survey;
+
 pub mod departed;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use crate::machine::intent::Intent;
+use crate::ports::cloud::Reading;
 
 /// The first pause of an effect that was not carried out; it doubles with each further time.
 const AGAIN_FIRST_MS: u64 = 200;
@@ -56,9 +57,6 @@ const LOOK_FIRST_MS: u64 = 200;
 
 /// The longest interval, and the interval while late effects may show up (design.md §2.5).
 const LOOK_LAST_MS: u64 = 15_000;
-
-/// Entries in one page of a listing (aliyun-api.md §1.4).
-const PAGE_ENTRIES: usize = 50;
 
 /// While creations follow each other, calls to a table that a page of the next listing has to wait for: what is made by them
 /// is looked for at once, and listings stay a small part of all calls.
@@ -120,7 +118,7 @@ impl Look {
     pub fn ended(&mut self, now_ms: u64, began_seq: u64, entries: usize) {
         self.ended_ms = Some(now_ms);
         (self.began_seq, self.calls) = (began_seq, 0);
-        self.pages = entries.div_ceil(PAGE_ENTRIES).max(1);
+        self.pages = entries.div_ceil(Reading::Entries.page_items()).max(1);
     }
 
     /// Something was written: the next listing is soon worth while.
@@ -157,12 +155,12 @@ impl Addresses {
         }
     }
 
-    /// Asks again later.
-    pub fn ask_again(&mut self, ip: Ipv4Addr, now_ms: u64) {
+    /// Asks again later, not before the time that flow control said.
+    pub fn ask_again(&mut self, ip: Ipv4Addr, now_ms: u64, hint_ms: Option<u64>) {
         if let Some(attempts) = self.attempts.get_mut(&ip) {
             let pause = LOCATE_FIRST_MS.saturating_mul(1 << (*attempts).min(10)).min(LOCATE_LAST_MS);
             *attempts = attempts.saturating_add(1);
-            self.due.insert((now_ms.saturating_add(pause), ip));
+            self.due.insert((now_ms.saturating_add(pause.max(hint_ms.unwrap_or(0))), ip));
         }
     }
 

@@ -75,14 +75,13 @@ pub fn gone(event: &Event) -> Option<&str> {
     }
 }
 
-/// What a survey says at that machine time: gateways with their EIPs, and routes.
+/// What the gateways of the VPC and the EIPs of those that are configured say, as they were at that machine time.
 #[must_use]
-pub fn survey(
+pub fn gateways(
     state: &State,
     now_ms: u64,
     gateways: &[ListedGateway],
     eips: &[(crate::machine::identity::GatewayId, Vec<ListedEip>)],
-    routes: &[(crate::machine::identity::VSwitchId, Vec<crate::machine::identity::GatewayId>)],
 ) -> Vec<Event> {
     let mut events = Vec::new();
     for (id, bound) in eips {
@@ -104,6 +103,16 @@ pub fn survey(
             events.push(Event::GatewayGone(seen::GatewayGone { gateway: id.as_str().to_owned() }));
         }
     }
+    events
+}
+
+/// What the default routes say: the NAT gateways to which each vSwitch's leads.
+#[must_use]
+pub fn routes(
+    state: &State,
+    routes: &[(crate::machine::identity::VSwitchId, Vec<crate::machine::identity::GatewayId>)],
+) -> Vec<Event> {
+    let mut events = Vec::new();
     for (vswitch, hops) in routes {
         if state.route(vswitch) != Some(hops) {
             let (vswitch, gateways) =

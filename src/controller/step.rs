@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::controller::barrier::{Barrier, Suspicions};
 use crate::controller::departed::Departed;
 use crate::controller::keeping::{Keeping, Policy};
-use crate::controller::lanes::Lanes;
+use crate::controller::lanes::{Draw, Lanes};
 use crate::controller::lease::{self, Lease, Turn};
 use crate::controller::pacing::{Addresses, Again};
 use crate::controller::relist::Began;
@@ -88,7 +88,7 @@ pub struct Controller {
     writing: BTreeMap<AllocationId, PodKey>,
     /// What was ready while its object was being written.
     blocked: Vec<(u64, Intent)>,
-    lists: BTreeMap<ListId, (ListRequest, Began)>,
+    lists: BTreeMap<ListId, (ListRequest, Began, Option<Draw>)>,
     vswitches_met: BTreeSet<VSwitchId>,
     /// Calls to each table that is being listed, under way at any time since the listing began.
     writes_since: BTreeMap<TableId, Vec<Intent>>,
@@ -186,11 +186,13 @@ impl Controller {
                 self.state.next_timer_ms(),
                 self.lanes.due_ms(self.state.machine_ms().max(self.told_ms)),
                 self.again.due_ms(),
-                self.addresses_due(),
             ];
             due.extend(machine.into_iter().flatten().map(|at| self.monotonic(at)));
             due.extend(
-                self.barrier.due_ms(&self.state, &self.lanes).filter(|at| *at != u64::MAX).map(|at| self.monotonic(at)),
+                self.barrier
+                    .due_ms(&self.state, &self.lanes, self.addresses.due_ms())
+                    .filter(|at| *at != u64::MAX)
+                    .map(|at| self.monotonic(at)),
             );
             due.extend(self.keeping.as_ref().and_then(Keeping::due_ms));
             due.extend(self.appending.map(|(_, since)| since.saturating_add(self.identity.timing.renew_deadline_ms)));
@@ -386,8 +388,7 @@ impl Controller {
         }
         self.keep(now);
         self.decide(now);
-        self.read_what_is_due(now);
-        self.start_what_is_due(now);
+        self.call_what_is_due(now);
         self.append(now);
     }
 

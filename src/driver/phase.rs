@@ -65,7 +65,7 @@ pub const fn effect_word(effect: &Effect) -> &'static str {
 pub const fn list_word(request: &ListRequest) -> &'static str {
     match request {
         ListRequest::Cluster => "cluster",
-        ListRequest::Survey { .. } => "survey",
+        ListRequest::Gateways | ListRequest::Eips(_) | ListRequest::RouteTables | ListRequest::Routes(_) => "survey",
         ListRequest::Interfaces(_) => "interfaces",
         ListRequest::Table(_) => "table",
     }

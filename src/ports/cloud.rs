@@ -41,6 +41,53 @@ pub trait Cloud {
 /// Private IPs in one `DescribeNetworkInterfaces` (aliyun-api.md §1.9: `PrivateIpAddress.N`, 1..100).
 pub const ADDRESSES_MAX: usize = 100;
 
+/// The six actions that read; each has a budget of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reading {
+    /// `vpc:DescribeNatGateways`.
+    Gateways,
+    /// `vpc:DescribeEipAddresses`.
+    Eips,
+    /// `vpc:DescribeRouteTableList`.
+    RouteTables,
+    /// `vpc:DescribeRouteEntryList`.
+    Routes,
+    /// `ecs:DescribeNetworkInterfaces`.
+    Interfaces,
+    /// `vpc:DescribeForwardTableEntries`.
+    Entries,
+}
+
+impl Reading {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Gateways, Self::Eips, Self::RouteTables, Self::Routes, Self::Interfaces, Self::Entries];
+
+    /// What is read, in words.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Gateways => "the gateways",
+            Self::Eips => "the EIPs",
+            Self::RouteTables => "the route tables",
+            Self::Routes => "the routes",
+            Self::Interfaces => "the interfaces",
+            Self::Entries => "the table",
+        }
+    }
+
+    /// Items in one page as natgw asks for it: the documented maxima (aliyun-api.md §1.4 to §1.9). Of routes the prose says
+    /// at most 100, the schema 500: 100 satisfies both.
+    #[must_use]
+    pub const fn page_items(self) -> usize {
+        match self {
+            Self::Gateways | Self::RouteTables | Self::Entries => 50,
+            Self::Eips | Self::Routes => 100,
+            Self::Interfaces => 500,
+        }
+    }
+}
+
 /// Whether a refusal says that an entry is not in effect yet: the one to be deleted, or, where a table deletes nothing while
 /// an entry is Pending, any other (aliyun-api.md §2, §3.2).
 #[must_use]

@@ -5,9 +5,10 @@
 use std::net::Ipv4Addr;
 
 use crate::machine::event::seen::{ClaimSeen, PodSeen};
-use crate::machine::identity::{AllocationId, EntryId, GatewayId, PodKey, TableId, VSwitchId};
+use crate::machine::identity::{AllocationId, EntryId, GatewayId, PodKey, TableId};
 use crate::ports::cloud::{
     CreateEntry, DeleteEntry, ErrorClass, FlowControl, ListedEip, ListedEntry, ListedGateway, ListedInterface,
+    ListedRouteTable, Reading,
 };
 use crate::ports::cluster::{Mapping, PodMark, Publication};
 
@@ -101,17 +102,34 @@ pub enum Why {
 pub enum ListRequest {
     /// All pods and all PodDNATs, consistently.
     Cluster,
-    /// The gateways, their EIPs, and the default routes of these vSwitches and all that route tables name.
-    Survey {
-        /// vSwitches that have been met.
-        vswitches: Vec<VSwitchId>,
-        /// The configured gateways, whose EIPs are read.
-        gateways: Vec<GatewayId>,
-    },
+    /// All gateways of the VPC.
+    Gateways,
+    /// The EIPs of a gateway.
+    Eips(GatewayId),
+    /// All route tables of the VPC.
+    RouteTables,
+    /// The default routes of a route table.
+    Routes(String),
     /// The interfaces of these addresses.
     Interfaces(Vec<Ipv4Addr>),
     /// The entries of a table.
     Table(TableId),
+}
+
+impl ListRequest {
+    /// The action that reads it; none of the cloud's reads the cluster.
+    #[must_use]
+    pub const fn reading(&self) -> Option<Reading> {
+        match self {
+            Self::Cluster => None,
+            Self::Gateways => Some(Reading::Gateways),
+            Self::Eips(_) => Some(Reading::Eips),
+            Self::RouteTables => Some(Reading::RouteTables),
+            Self::Routes(_) => Some(Reading::Routes),
+            Self::Interfaces(_) => Some(Reading::Interfaces),
+            Self::Table(_) => Some(Reading::Entries),
+        }
+    }
 }
 
 /// What was read.
@@ -124,15 +142,14 @@ pub enum Listing {
         /// All PodDNATs.
         claims: Vec<ClaimSeen>,
     },
-    /// Answer to [`ListRequest::Survey`].
-    Survey {
-        /// All gateways of the VPC.
-        gateways: Vec<ListedGateway>,
-        /// The EIPs of each configured gateway.
-        eips: Vec<(GatewayId, Vec<ListedEip>)>,
-        /// The NAT gateways on the default route of each vSwitch.
-        routes: Vec<(VSwitchId, Vec<GatewayId>)>,
-    },
+    /// Answer to [`ListRequest::Gateways`].
+    Gateways(Vec<ListedGateway>),
+    /// Answer to [`ListRequest::Eips`].
+    Eips(Vec<ListedEip>),
+    /// Answer to [`ListRequest::RouteTables`].
+    RouteTables(Vec<ListedRouteTable>),
+    /// Answer to [`ListRequest::Routes`]: the NAT gateways that are next hops.
+    Routes(Vec<GatewayId>),
     /// Answer to [`ListRequest::Interfaces`].
     Interfaces(Vec<ListedInterface>),
     /// Answer to [`ListRequest::Table`]: complete, no id twice, as many as the cloud says there are.
@@ -154,6 +171,46 @@ pub struct ListError {
     pub flow: Option<FlowControl>,
     /// Milliseconds before it should be read again, where flow control said them.
     pub after_ms: Option<u64>,
+    /// All calls were answered, and the answers are not a whole.
+    pub incomplete: Option<Incomplete>,
     /// What came back.
     pub message: String,
+}
+
+/// In which way the pages of a listing are not a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Incomplete {
+    /// The pages ended too early.
+    #[error("{announced} were announced and only {came} came")]
+    Short {
+        /// The total that each page said.
+        announced: u32,
+        /// How many came.
+        came: usize,
+    },
+    /// There were more than there should be.
+    #[error("{announced} were announced and {came} came")]
+    Long {
+        /// The total that each page said.
+        announced: u32,
+        /// How many came.
+        came: usize,
+    },
+    /// Something came twice, or a page was continued by one that had been read.
+    #[error("a page repeats what another one showed")]
+    Repeated,
+    /// Something came or went meanwhile.
+    #[error("one page announced {first} and a later one {then}")]
+    Moved {
+        /// The total of the first page.
+        first: u32,
+        /// That of a later one.
+        then: u32,
+    },
+    /// The limit on pages was reached.
+    #[error("it does not end after {pages} pages")]
+    Endless {
+        /// The limit.
+        pages: u32,
+    },
 }

@@ -38,13 +38,13 @@ fn spellings(secret: &str) -> Vec<String> {
             .collect();
         parts.join("%")
     };
-    let once = percent_encode(secret);
-    let twice = percent_encode(&once);
+    let once = percent_encode(secret).to_string();
+    let twice = percent_encode(&once).to_string();
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
     vec![
         secret.to_owned(),
         lower(&once),
-        percent_encode(&lower(&once)),
+        percent_encode(&lower(&once)).to_string(),
         once,
         twice,
         secret.replace('/', "\\/"),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what is missing is a failed test")]
 #![allow(unreachable_pub, missing_docs, reason = "modules of one test program")]
 
+mod pages;
 #[allow(dead_code, reason = "shared by the suites that have a simulated cloud")]
 #[path = "../policy/mod.rs"]
 mod policy;

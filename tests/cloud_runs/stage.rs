@@ -18,7 +18,7 @@ use natgw::machine::state::State;
 use natgw::ports::cluster::Lease as _;
 use natgw::ports::effect::{Effect, ListRequest};
 use natgw::sandbox::cluster::{Change, Manifest, Model, Settings, SimulatedCluster};
-use natgw::sandbox::vpc::{Behaviour, Cidr, Faults, LedgerLine, SimulatedCloud, Vpc, World};
+use natgw::sandbox::vpc::{Behaviour, Faults, LedgerLine, SimulatedCloud, Vpc, World};
 
 /// One call to the cloud.
 pub const CALL_MS: u64 = 50;
@@ -65,27 +65,32 @@ pub struct Stage {
 impl Stage {
     /// A cluster without pods and an account with so many gateways of three EIPs.
     pub fn new(gateways: u8, behaviour: Behaviour, faults: Faults, seed: u64) -> Self {
-        Self::made(gateways, behaviour, faults, seed, None)
+        Self::made(World::new(gateways, 3), behaviour, faults, seed, None)
+    }
+
+    /// A cluster without pods in an account as it is given; the gateways that have EIPs are configured.
+    pub fn within(world: World) -> Self {
+        Self::made(world, Behaviour::default(), Faults::none(), 1, None)
     }
 
     /// The same with a journal that is kept.
     pub fn on(volume: Box<dyn Volume>, policy: Policy, gateways: u8) -> Self {
-        Self::made(gateways, Behaviour::default(), Faults::none(), 1, Some((volume, policy)))
+        Self::made(World::new(gateways, 3), Behaviour::default(), Faults::none(), 1, Some((volume, policy)))
     }
 
     fn made(
-        gateways: u8,
+        world: World,
         behaviour: Behaviour,
         faults: Faults,
         seed: u64,
         volume: Option<(Box<dyn Volume>, Policy)>,
     ) -> Self {
         let now = Rc::new(Cell::new(0));
-        let world = World::new(gateways, 3);
+        let configured = world.gateways.iter().filter(|gateway| !gateway.eips.is_empty());
         let zones: Vec<(String, String)> =
-            world.gateways.iter().map(|gateway| (gateway.id.to_string(), gateway.zone.to_string())).collect();
+            configured.map(|gateway| (gateway.id.to_string(), gateway.zone.to_string())).collect();
+        let blocks = world.vswitches.iter().map(|vswitch| vswitch.cidr).collect();
         let vpc = Rc::new(RefCell::new(Vpc::new(world, behaviour, faults, seed)));
-        let blocks = (0..gateways).map(|n| Cidr::new([172, 16 + n, 0, 0].into(), 16)).collect();
         let settings = Settings { blocks, start_ms: 0, warm_up_ms: 0, ..Settings::new("bench") };
         let model = Rc::new(RefCell::new(Model::new(settings)));
         let timing = lease::Timing { lease_duration_ms: 15_000, renew_deadline_ms: 10_000, retry_period_ms: 2_000 };

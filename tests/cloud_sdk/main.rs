@@ -258,7 +258,7 @@ fn a_thousand_random_parameter_sets_are_signed_alike() {
     for (theirs, (method, parameters, secret)) in theirs.as_array().unwrap().iter().zip(&sets) {
         let ours = sign::string_to_sign(method, parameters);
         let signature = sign::signature(secret, &ours);
-        assert_eq!(*theirs, json!([ours, signature]), "{parameters:?}");
+        assert_eq!(*theirs, json!([*ours, signature]), "{parameters:?}");
     }
     assert_eq!(theirs.as_array().unwrap().len(), sets.len());
     println!("{} random parameter sets signed alike", sets.len());

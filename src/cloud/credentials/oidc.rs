@@ -1,9 +1,13 @@
 //! RRSA: the pod's service account token is exchanged for a temporary key of a role, by an unsigned `AssumeRoleWithOIDC`
 //! (aliyun-api.md §6). The token file is replaced by the kubelet, so it is read anew for every exchange.
+//!
+//! The form that holds the token is wiped when the HTTP client drops it. What cannot be wiped from here are the buffers of
+//! HTTP and TLS through which it goes; the token ends with the hour for which the kubelet asked.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::{Client, Url};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -50,6 +54,32 @@ impl Oidc {
         Ok(Self { http, clock, endpoint, role, provider, token_file, session })
     }
 
+    /// The form of the exchange, in room that is reserved at once.
+    fn form(&self, token: &str) -> Form {
+        let duration = DURATION_S.to_string();
+        let fields = [
+            ("RoleArn", self.role.as_str()),
+            ("OIDCProviderArn", &self.provider),
+            ("OIDCToken", token),
+            ("RoleSessionName", &self.session),
+            ("DurationSeconds", &duration),
+        ];
+        let encoded = fields.map(|(name, value)| (name, sign::percent_encode(value)));
+        let room = encoded.iter().fold(0_usize, |room, (name, value)| {
+            room.saturating_add(name.len()).saturating_add(value.len()).saturating_add("=&".len())
+        });
+        let mut form = Zeroizing::new(String::with_capacity(room));
+        for (name, value) in &encoded {
+            if !form.is_empty() {
+                form.push('&');
+            }
+            form.push_str(name);
+            form.push('=');
+            form.push_str(value);
+        }
+        Form(form)
+    }
+
     async fn exchange(&self) -> Result<Temporary, CredentialError> {
         let bytes = fetch::file("the service account token", &self.token_file)?;
         let token = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
@@ -73,25 +103,28 @@ impl Oidc {
             .iter()
             .map(|(name, value)| (name, value)),
         )));
-        let form = Zeroizing::new(format!(
-            "RoleArn={}&OIDCProviderArn={}&OIDCToken={}&RoleSessionName={}&DurationSeconds={DURATION_S}",
-            sign::percent_encode(&self.role),
-            sign::percent_encode(&self.provider),
-            sign::percent_encode(token),
-            sign::percent_encode(&self.session),
-        ));
+        let form = self.form(token);
         let request = self
             .http
             .post(url)
             .header(reqwest::header::ACCEPT, "application/json")
             .header(reqwest::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .timeout(TIMEOUT)
-            .body(form.as_bytes().to_vec());
+            .body(Bytes::from_owner(form));
         let answer = fetch::ask(Self::NAME, request).await?;
         if !answer.is_good() {
             return Err(answer.refused(Self::NAME, token));
         }
         read(&answer.body)
+    }
+}
+
+/// The form as the HTTP client keeps it: wiped when the last part of it was sent and dropped.
+struct Form(Zeroizing<String>);
+
+impl AsRef<[u8]> for Form {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 }
 

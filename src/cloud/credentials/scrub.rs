@@ -32,19 +32,17 @@ fn spellings(secret: &str) -> Vec<Zeroizing<String>> {
     let small = small_digits(&once);
     let hex = hexadecimal(secret);
     let upper_hex = hex.to_uppercase();
-    let all = [
+    let small = Zeroizing::new(small);
+    let others = [
         secret.to_owned(),
-        sign::percent_encode(&small),
-        small,
-        once,
-        twice,
         secret.replace('/', "\\/"),
         STANDARD_NO_PAD.encode(secret),
         URL_SAFE_NO_PAD.encode(secret),
         hex,
         upper_hex,
     ];
-    all.into_iter().map(Zeroizing::new).collect()
+    let encoded = [sign::percent_encode(&small), small, once, twice];
+    others.into_iter().map(Zeroizing::new).chain(encoded).collect()
 }
 
 fn hexadecimal(secret: &str) -> String {

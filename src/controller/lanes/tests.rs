@@ -80,8 +80,7 @@ fn a_busy_table_waits_longer_each_time_and_no_less_than_it_said() {
         lanes.push(bind(1)).expect("for a lane");
         assert_eq!((lanes.due_ms(now_ms), first(&mut lanes, now_ms + pause - 1)), (Some(now_ms + pause), None));
         now_ms += pause;
-        lanes.all = Budget::default();
-        lanes.creations = Budget::default();
+        lanes.account.forget();
     }
     // The answer lets two calls at once be tried, which a refusal ends without a pause.
     for said in [Said::Well, Said::Busy, Said::Busy] {
@@ -260,28 +259,83 @@ fn flow_control_holds_all_lanes_of_that_kind_for_as_long_as_it_said() {
     assert_eq!(open.iter().filter(|table| **table == a || **table == b).count(), 2);
 }
 
+const ENTRIES: Option<Draw> = Some((Reading::Entries, 1));
+
 #[test]
-fn flow_control_of_listings_stops_listings_and_that_of_the_account_stops_everything() {
+fn flow_control_of_an_action_stops_that_action_and_that_of_the_account_stops_everything() {
+    for throttled in Reading::ALL {
+        let mut lanes = Lanes::default();
+        lanes.push(bind_of("a", 0)).expect("for a lane");
+        assert!(lanes.read(0, Some((throttled, 1))).is_some());
+        lanes.read_throttled(0, throttled, FlowControl::Action, Some(700));
+        assert_eq!(lanes.read(699, Some((throttled, 1))), None);
+        assert_eq!(lanes.reads_ms(10, Some((throttled, 1))), 700);
+        for other in Reading::ALL.into_iter().filter(|other| *other != throttled) {
+            assert!(lanes.read(10, Some((other, 1))).is_some(), "{other:?} is another action than {throttled:?}");
+        }
+        assert_eq!(lanes.next(10).count(), 1, "creations are another action");
+        assert!(lanes.read(700, Some((throttled, 1))).is_some());
+        lanes.read_throttled(900, throttled, FlowControl::Account, Some(500));
+        for any in Reading::ALL {
+            assert_eq!(lanes.read(1_399, Some((any, 1))), None);
+        }
+        assert_eq!((lanes.next(1_399).count(), lanes.due_ms(1_000)), (0, Some(1_400)));
+        assert!(lanes.read(1_400, ENTRIES).is_some());
+    }
     let mut lanes = Lanes::default();
     lanes.push(bind_of("a", 0)).expect("for a lane");
-    assert!(lanes.list(0));
-    lanes.list_throttled(0, FlowControl::Action, true, Some(700));
-    assert!(!lanes.list(699));
-    assert_eq!(lanes.lists_ms(10), 700);
-    assert_eq!(lanes.next(10).count(), 1, "creations are another action");
-    assert!(lanes.list(700));
-    lanes.listed();
-    lanes.list_throttled(800, FlowControl::Action, false, Some(700));
-    assert!(lanes.list(801), "gateways and interfaces are other actions");
-    lanes.list_throttled(900, FlowControl::Account, false, Some(500));
-    assert!(!lanes.list(1_399));
-    assert_eq!((lanes.next(1_399).count(), lanes.due_ms(1_000)), (0, Some(1_400)));
-    assert!(lanes.list(1_400));
     let table = TableId::from("a");
     lanes.start(&table, &bind_of("a", 0));
     lanes.ended(&table, &bind_of("a", 0), 2_000, Said::Throttled(FlowControl::Account, None));
-    assert!(!lanes.list(2_999));
-    assert!(lanes.list(3_000));
+    assert_eq!(lanes.read(2_999, ENTRIES), None);
+    assert!(lanes.read(3_000, ENTRIES).is_some());
+}
+
+#[test]
+fn a_reading_draws_for_each_page_and_is_settled_at_its_end() {
+    let mut lanes = Lanes::default();
+    assert_eq!(lanes.read(0, Some((Reading::Entries, 1_000))), Some(false));
+    assert_eq!(lanes.read(0, ENTRIES), Some(true), "1,001 calls at once, and no more");
+    assert_eq!(lanes.read(0, Some((Reading::Eips, 1))), None, "all actions draw from what the account takes");
+    lanes.was_read(Reading::Entries, 800, 1_000);
+    assert_eq!(lanes.read(0, Some((Reading::Eips, 1))), Some(false), "what was not called is there again");
+    lanes.was_read(Reading::Entries, 1_001, 1);
+    assert_eq!(lanes.read(200, Some((Reading::Eips, 1))), None, "and what was called besides is paid");
+    assert!(lanes.read(202, Some((Reading::Eips, 1))).is_some());
+}
+
+/// An account that takes a call a second. Each second whoever comes first takes it: a table that is always due, with so many
+/// pages, and creations that never end. Says the calls of both after an hour.
+fn shared(pages: u32) -> (u32, u32) {
+    let mut lanes = Lanes::default();
+    for moment in 0..12 {
+        lanes.account.throttled(Kind::Creation, FlowControl::Account, moment * 60_000, Some(0));
+    }
+    (0..10_000).for_each(|n| lanes.push(bind(n)).expect("for a lane"));
+    let (mut read, mut created) = (0, 0);
+    for now_ms in (720_000..4_320_000).step_by(100) {
+        for reads in [lanes.reads_first(), !lanes.reads_first()] {
+            if reads {
+                read += lanes.read(now_ms, Some((Reading::Entries, pages))).map_or(0, |_| pages);
+            } else {
+                created += u32::try_from(start_all(&mut lanes, now_ms).len()).expect("few");
+                (0..lanes.lanes[&table()].creating).for_each(|_| {
+                    // It neither widens the window nor the rate.
+                    lanes.lanes.get_mut(&table()).expect("there").creating -= 1;
+                });
+            }
+        }
+    }
+    (read, created)
+}
+
+#[test]
+fn readings_and_changes_share_the_calls_of_a_slow_account_and_neither_starves() {
+    for pages in [1, 2, 7, 30] {
+        let (read, created) = shared(pages);
+        assert!(read + created >= 3_500, "{read} of {pages} pages and {created} of 3,600 calls");
+        assert!(u32::abs_diff(read, created) <= 2 * pages, "{read} of {pages} pages, {created} creations");
+    }
 }
 
 #[test]
@@ -295,7 +349,7 @@ fn where_the_account_gives_less_than_is_asked_the_lanes_take_turns() {
     }
     // Down to a call a second.
     for moment in 0..12 {
-        lanes.all.throttled(moment * 60_000, Some(0));
+        lanes.account.throttled(Kind::Creation, FlowControl::Account, moment * 60_000, Some(0));
     }
     let mut served: BTreeMap<TableId, u32> = BTreeMap::new();
     let mut now_ms = 12 * 60_000;

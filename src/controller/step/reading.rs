@@ -1,42 +1,62 @@
 //! Readings: what is due, and what their answers say.
 
 use crate::controller::barrier::ListKey;
+use crate::controller::lanes::Draw;
 use crate::controller::relist::{self, Began, Suspicion};
 use crate::controller::step::{Controller, ListId, Now, Output};
+use crate::controller::survey::Part;
 use crate::machine::event::{Event, control, seen};
-use crate::machine::identity::{EntryId, Generation, TableId};
+use crate::machine::identity::{EntryId, GatewayId, Generation, TableId};
 use crate::machine::intent::Intent;
-use crate::ports::cloud::{ADDRESSES_MAX, ListedEntry};
+use crate::ports::cloud::{ADDRESSES_MAX, ListedEntry, Reading};
 use crate::ports::effect::{ListError, ListRequest, Listing};
 
 impl Controller {
-    pub(super) fn read_what_is_due(&mut self, now: Now) {
+    /// Readings and changes: where the account takes few calls, whoever is behind comes first.
+    pub(super) fn call_what_is_due(&mut self, now: Now) {
+        if self.lanes.reads_first() {
+            self.read_what_is_due(now);
+            self.start_what_is_due(now);
+        } else {
+            self.start_what_is_due(now);
+            self.read_what_is_due(now);
+        }
+    }
+
+    fn read_what_is_due(&mut self, now: Now) {
         let machine_ms = self.machine(now);
-        let survey = || ListRequest::Survey {
-            vswitches: self.vswitches_met.iter().cloned().chain(self.state.vswitches_known()).collect(),
-            gateways: self.state.gateways_configured(),
-        };
-        for request in self.barrier.due(&self.state, &mut self.lanes, machine_ms, survey) {
-            self.list(now, request);
-        }
-        let locating = self.lists.values().any(|(request, _)| matches!(request, ListRequest::Interfaces(_)));
-        if !locating {
-            let addresses = self.addresses.take_due(machine_ms, ADDRESSES_MAX);
-            if !addresses.is_empty() {
-                self.list(now, ListRequest::Interfaces(addresses));
+        for key in self.barrier.due(&self.state, &self.lanes, machine_ms, self.addresses.due_ms()) {
+            let draw = self.barrier.draw(&key);
+            let Some(last) = self.lanes.read(machine_ms, draw) else { continue };
+            let request = match &key {
+                ListKey::Cluster => ListRequest::Cluster,
+                ListKey::Survey(part) => part.request(),
+                ListKey::Interfaces => {
+                    let addresses = self.addresses.take_due(machine_ms, ADDRESSES_MAX);
+                    if addresses.is_empty() {
+                        self.lanes.was_read(Reading::Interfaces, 0, 1);
+                        continue;
+                    }
+                    ListRequest::Interfaces(addresses)
+                }
+                ListKey::Table(table) => ListRequest::Table(table.clone()),
+            };
+            match key {
+                ListKey::Survey(part) => {
+                    let met = self.vswitches_met.iter().cloned();
+                    let vswitches = || met.chain(self.state.vswitches_known()).collect();
+                    self.barrier.begin_part(&self.state, (part, last), machine_ms, vswitches);
+                }
+                key => self.barrier.begin(key, last),
             }
+            self.list(now, request, draw);
         }
     }
 
-    pub(super) fn addresses_due(&self) -> Option<u64> {
-        let locating = self.lists.values().any(|(request, _)| matches!(request, ListRequest::Interfaces(_)));
-        self.addresses.due_ms().filter(|_| !locating)
-    }
-
-    fn list(&mut self, now: Now, request: ListRequest) {
+    fn list(&mut self, now: Now, request: ListRequest, draw: Option<Draw>) {
         let began = Began { seq: self.state.seq(), machine_ms: self.machine(now) };
         let id = ListId(self.next_id());
-        self.lists.insert(id, (request.clone(), began));
+        self.lists.insert(id, (request.clone(), began, draw));
         if request == ListRequest::Cluster {
             self.departed.listing_begins();
         }
@@ -47,8 +67,20 @@ impl Controller {
     }
 
     pub(super) fn list_ended(&mut self, now: Now, id: ListId, listing: Result<Listing, ListError>) {
-        let Some((request, began)) = self.lists.remove(&id) else { return };
+        let Some((request, began, drawn)) = self.lists.remove(&id) else { return };
         let machine_ms = self.machine(now);
+        let key = key_of(&request);
+        match &listing {
+            Ok(listing) => self.settle(&key, listing, drawn),
+            Err(error) => {
+                if let Some((reading, flow)) = request.reading().zip(error.flow) {
+                    self.lanes.read_throttled(machine_ms, reading, flow, error.after_ms);
+                }
+            }
+        }
+        if let ListKey::Survey(part) = &key {
+            return self.part_read(now, part, listing);
+        }
         match (&request, listing) {
             (ListRequest::Cluster, Ok(Listing::Cluster { pods, claims })) => {
                 let gone = self.departed.listing_ends();
@@ -67,28 +99,21 @@ impl Controller {
                 }
                 self.barrier.read(&self.state, ListKey::Cluster, machine_ms);
             }
-            (ListRequest::Survey { .. }, Ok(Listing::Survey { gateways, eips, routes })) => {
-                for event in relist::survey(&self.state, began.machine_ms, &gateways, &eips, &routes) {
-                    self.emit(now, event);
-                }
-                self.barrier.read(&self.state, ListKey::Survey, machine_ms);
-            }
             (ListRequest::Interfaces(addresses), Ok(Listing::Interfaces(interfaces))) => {
                 for event in relist::interfaces(&request, &interfaces) {
                     self.located(now, event);
                 }
                 for ip in addresses {
-                    self.addresses.ask_again(*ip, machine_ms);
+                    self.addresses.ask_again(*ip, machine_ms, None);
                 }
+                self.barrier.read(&self.state, ListKey::Interfaces, machine_ms);
             }
             (ListRequest::Table(table), Ok(Listing::Table(entries))) => {
-                self.lanes.listed();
                 self.table_listed(now, table, &entries, began);
                 self.barrier.looked(table, machine_ms, began.seq, entries.len());
                 self.barrier.read(&self.state, ListKey::Table(table.clone()), machine_ms);
             }
             (ListRequest::Table(table), Ok(Listing::Moved(entries))) if self.state.is_open(table) => {
-                self.lanes.listed();
                 self.writes_since.remove(table);
                 for event in relist::glimpse(&self.state, table, &entries) {
                     self.emit(now, event);
@@ -97,13 +122,47 @@ impl Controller {
                 self.barrier.moved(&self.state, table, machine_ms);
             }
             (request, Ok(_)) => self.list_failed(now, request, None),
-            (request, Err(error)) => {
-                if let Some(flow) = error.flow {
-                    let of_table = matches!(request, ListRequest::Table(_));
-                    self.lanes.list_throttled(machine_ms, flow, of_table, error.after_ms);
-                }
-                self.list_failed(now, request, error.after_ms);
-            }
+            (request, Err(error)) => self.list_failed(now, request, error.after_ms),
+        }
+    }
+
+    /// Tells the budgets how many calls a reading made.
+    fn settle(&mut self, key: &ListKey, listing: &Listing, drawn: Option<Draw>) {
+        if let Some(((reading, drawn), made)) = drawn.zip(calls_made(listing)) {
+            self.lanes.was_read(reading, made, drawn);
+            self.barrier.made(key, (reading, made));
+        }
+    }
+
+    /// A part of the survey ended; with the last one all of it is taken over.
+    fn part_read(&mut self, now: Now, part: &Part, listing: Result<Listing, ListError>) {
+        let machine_ms = self.machine(now);
+        let configured = self.state.gateways_configured();
+        let failed = match listing.map(|listing| self.barrier.part_read(part, listing, &configured)) {
+            Ok(true) => None,
+            Ok(false) => Some((None, false)),
+            Err(error) => Some((error.after_ms, error.flow.is_some())),
+        };
+        if let Some((after_ms, paced)) = failed {
+            self.barrier.part_failed(part, machine_ms, after_ms, paced);
+        }
+        let Some((gateways, routes)) = self.barrier.take_survey() else { return };
+        let whole = gateways.is_some();
+        let mut events = gateways.map_or_else(Vec::new, |(gateways, eips, began_ms)| {
+            relist::gateways(&self.state, began_ms, &gateways, &eips)
+        });
+        events.extend(relist::routes(&self.state, &routes));
+        for event in events {
+            self.emit(now, event);
+        }
+        if whole {
+            self.barrier.surveyed(&self.state, machine_ms);
+            return;
+        }
+        let known = self.state.gateways_known();
+        let news = |hop: &GatewayId| configured.contains(hop) && !known.contains(hop);
+        if routes.iter().any(|(_, hops)| hops.iter().any(news)) {
+            self.barrier.survey_soon();
         }
     }
 
@@ -114,15 +173,16 @@ impl Controller {
                 self.departed.listing_ends();
                 self.barrier.failed(ListKey::Cluster, machine_ms, after_ms);
             }
-            ListRequest::Survey { .. } => self.barrier.failed(ListKey::Survey, machine_ms, after_ms),
+            ListRequest::Gateways | ListRequest::Eips(_) | ListRequest::RouteTables | ListRequest::Routes(_) => {}
             ListRequest::Table(table) => {
                 self.writes_since.remove(table);
                 self.barrier.failed(ListKey::Table(table.clone()), machine_ms, after_ms);
             }
             ListRequest::Interfaces(addresses) => {
                 for ip in addresses {
-                    self.addresses.ask_again(*ip, machine_ms);
+                    self.addresses.ask_again(*ip, machine_ms, after_ms);
                 }
+                self.barrier.failed(ListKey::Interfaces, machine_ms, after_ms);
             }
         }
     }
@@ -133,7 +193,7 @@ impl Controller {
             Event::AddressSeen(seen) => {
                 let vswitch = seen.vswitch.as_str().into();
                 if self.state.route(&vswitch).is_none() && self.vswitches_met.insert(vswitch) {
-                    self.barrier.survey_soon();
+                    self.barrier.ask_for_routes();
                 }
                 if !self.state.knows_address(seen) {
                     self.emit(now, event);
@@ -189,4 +249,30 @@ impl Controller {
             during.push(intent.clone());
         }
     }
+}
+
+fn key_of(request: &ListRequest) -> ListKey {
+    match request {
+        ListRequest::Cluster => ListKey::Cluster,
+        ListRequest::Gateways => ListKey::Survey(Part::Gateways),
+        ListRequest::Eips(gateway) => ListKey::Survey(Part::Eips(gateway.clone())),
+        ListRequest::RouteTables => ListKey::Survey(Part::RouteTables),
+        ListRequest::Routes(table) => ListKey::Survey(Part::Routes(table.clone())),
+        ListRequest::Interfaces(_) => ListKey::Interfaces,
+        ListRequest::Table(table) => ListKey::Table(table.clone()),
+    }
+}
+
+/// The calls to the cloud that a reading made, by how much it shows.
+fn calls_made(listing: &Listing) -> Option<u32> {
+    let (reading, items) = match listing {
+        Listing::Cluster { .. } => return None,
+        Listing::Gateways(gateways) => (Reading::Gateways, gateways.len()),
+        Listing::Eips(eips) => (Reading::Eips, eips.len()),
+        Listing::RouteTables(tables) => (Reading::RouteTables, tables.len()),
+        Listing::Routes(hops) => (Reading::Routes, hops.len()),
+        Listing::Interfaces(interfaces) => (Reading::Interfaces, interfaces.len()),
+        Listing::Table(entries) | Listing::Moved(entries) => (Reading::Entries, entries.len()),
+    };
+    Some(u32::try_from(items.div_ceil(reading.page_items()).max(1)).unwrap_or(u32::MAX))
 }

@@ -113,7 +113,8 @@ fn verify(secret: &SecretString, method: &str, parameters: &BTreeMap<String, Str
     if sign::verify(secret.expose_secret(), &ours, theirs) {
         return Ok(());
     }
-    let message = format!("Specified signature is not matched with our calculation. server string to sign is:{ours}");
+    let message =
+        format!("Specified signature is not matched with our calculation. server string to sign is:{}", ours.as_str());
     Err(Refusal::new(400, "SignatureDoesNotMatch", message))
 }
 
