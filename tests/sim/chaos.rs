@@ -407,8 +407,7 @@ fn replaced(changes: &[Change], history: &[Change]) -> Option<usize> {
     })
 }
 
-/// Somebody changes what the claim annotation says, and it is still a claim.
-/// What the original shows is its own: what it says there, a claim is made of.
+/// Somebody writes another id or another port into a status. Not into the original's: a claim is made of what it shows.
 fn edit_status(object: &mut PodDnat, how: u64) {
     if crate::original::is_its(object) {
         return;
@@ -420,6 +419,7 @@ fn edit_status(object: &mut PodDnat, how: u64) {
     }
 }
 
+/// Somebody changes what the claim annotation says, and it is still a claim.
 fn edit_claim(object: &mut PodDnat, how: u64) {
     let Some(text) = object.metadata.annotations.get(CLAIM_ANNOTATION) else { return };
     let Ok(mut claim) = serde_json::from_str::<serde_json::Value>(text) else { return };
