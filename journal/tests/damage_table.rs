@@ -438,6 +438,7 @@ fn the_judge_sees_what_it_is_for() {
     }
     // A range that begins too early or too late, or amid a group; salvaged entries that nobody wrote; a loss where there
     // is none.
+    let sample = &samples[0];
     let last = sample.head.seq;
     let end = *sample.ends.iter().rev().nth(2).unwrap();
     let salvaged = |until: u64| sample.entries[sample.first as usize - 1..until as usize].to_vec();
