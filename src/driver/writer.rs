@@ -318,4 +318,25 @@ mod tests {
         assert!(matches!(writer.append(vec![started()]), Err(Error::Lost)));
         assert_eq!(open(room.path()).head().seq, 0);
     }
+
+    #[tokio::test]
+    async fn a_journal_that_cannot_be_written_ends_the_thread() {
+        let room = tempfile::tempdir().unwrap();
+        let mut writer = Writer::start(open(room.path())).unwrap();
+        writer.append(vec![started()]).unwrap();
+        assert_eq!(written(&mut writer).await.head.seq, 1);
+        // The journal finds a value beside sled's log, where nothing would sync it, and may not be written any more.
+        let beside = room.path().join("sled/blobs/7");
+        std::fs::write(&beside, "spilled").unwrap();
+        let second = record(2, Event::Rebased(Rebased { reason: String::new(), anew: true }));
+        writer.append(vec![second.clone()]).unwrap();
+        let error = writer.answered().await.unwrap_err();
+        assert!(matches!(error, Error::Journal(_)), "{error}");
+        std::fs::remove_file(&beside).unwrap();
+        assert!(matches!(writer.answered().await, Err(Error::Lost)), "the thread has ended");
+        assert!(
+            matches!(writer.append(vec![second]), Err(Error::Lost)),
+            "and what hindered it being gone helps nobody"
+        );
+    }
 }

@@ -96,7 +96,7 @@ impl Behaviour {
         ("throttle-hint-ms", "TimeLeft in x-ratelimit-user of a throttled answer; 0 sends none"),
         (
             "calls-per-second",
-            "of one action, beyond which it is Throttling.Api until the second is over; 0 is no limit",
+            "of one action, beyond which it is Throttling.Api until the second is over; 0: no limit",
         ),
     ];
 
