@@ -94,10 +94,7 @@ impl Behaviour {
         ("read-lag-max-ms", "the oldest state that the faults read-lag and patchy-view show"),
         ("pending-max-ms", "the longest time for which the fault long-pending keeps an entry Pending"),
         ("throttle-hint-ms", "TimeLeft in x-ratelimit-user of a throttled answer; 0 sends none"),
-        (
-            "calls-per-second",
-            "of one action, beyond which it is Throttling.Api until the second is over; 0: no limit",
-        ),
+        ("calls-per-second", "of one action, beyond which it is Throttling.Api until the second is over; 0: no limit"),
     ];
 
     /// Those that count things, not time.
