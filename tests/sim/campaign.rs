@@ -22,26 +22,6 @@ pub struct Budget {
     pub time: Duration,
 }
 
-/// A budget with the number of failures that ends it.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    budget: Budget,
-    failed_max: usize,
-}
-
-impl Budget {
-    /// Ends with the first failure.
-    pub const fn until_first(self) -> Limits {
-        Limits { budget: self, failed_max: 1 }
-    }
-}
-
-impl From<Budget> for Limits {
-    fn from(budget: Budget) -> Self {
-        Self { budget, failed_max: FAILED_MAX }
-    }
-}
-
 /// What came of a campaign.
 #[derive(Default)]
 pub struct Report {
@@ -67,8 +47,7 @@ const FAILED_MAX: usize = 12;
 
 /// Runs seeds on all cores until the budget is spent or something fails.
 #[expect(clippy::disallowed_methods, reason = "a campaign is given a time; no world reads a clock")]
-pub fn campaign(limits: impl Into<Limits>, mutant: Mutant) -> Report {
-    let Limits { budget, failed_max } = limits.into();
+pub fn campaign(budget: Budget, mutant: Mutant) -> Report {
     let began = Instant::now();
     let next = AtomicU64::new(budget.first);
     let enough = AtomicBool::new(false);
@@ -92,7 +71,7 @@ pub fn campaign(limits: impl Into<Limits>, mutant: Mutant) -> Report {
                     let again = seed.is_multiple_of(TWICE_EVERY).then(|| run(plan()).trace);
                     let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
                     report.take(seed, end, again);
-                    enough.store(report.failed.len() >= failed_max, Ordering::Relaxed);
+                    enough.store(report.failed.len() >= FAILED_MAX, Ordering::Relaxed);
                 }
             });
         }

@@ -3,11 +3,17 @@
 
 mod patches;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use natgw::machine::event::seen::{ClaimSeen, MANAGER_ANOTHER, PodSeen};
 use natgw::machine::identity::{AllocationId, Generation, Mark, PodKey, Stamp, UidHash};
 use natgw::ports::cloud::{CreateEntry, EntryStatus, ListedEntry, Page};
 use natgw::ports::cluster::{ClaimFound, LeaseRecord, Publication};
 
+use crate::plan::Plan;
+use crate::run::run;
 use crate::wire::Outside;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +62,45 @@ pub const ALL: &[(Mutant, &[&str])] = &[
     (Mutant::NeverWithdrawn, &["S13"]),
     (Mutant::OriginalUnseen, &["S20", "L1"]),
 ];
+
+/// Seeds within which a mutant must be caught.
+const SEEDS_MAX: u64 = 200;
+
+/// Runs seeds in order, on all cores, until one breaks an invariant of those names. Returns what each failing seed broke,
+/// sorted by seed.
+pub fn hunt(mutant: Mutant, names: &[&str]) -> Vec<(u64, &'static str)> {
+    let next = AtomicU64::new(0);
+    let found = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= SEEDS_MAX {
+                        break;
+                    }
+                    let Some(broken) = first_broken(mutant, names, seed) else { continue };
+                    found.lock().unwrap_or_else(PoisonError::into_inner).push((seed, broken));
+                    if names.contains(&broken) {
+                        next.store(SEEDS_MAX, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.sort_unstable();
+    found
+}
+
+/// What a seed breaks: one of the names if it breaks several at once. A world that panics has found something, too.
+fn first_broken(mutant: Mutant, names: &[&str], seed: u64) -> Option<&'static str> {
+    let end = catch_unwind(AssertUnwindSafe(|| run(Plan { mutant, ..Plan::of(seed) }).violations));
+    let Ok(violations) = end else { return Some("panic") };
+    let named = violations.iter().find(|violation| names.contains(&violation.invariant));
+    named.or_else(|| violations.first()).map(|violation| violation.invariant)
+}
 
 impl Mutant {
     pub fn creation(self, life: u64, request: &CreateEntry) -> CreateEntry {
