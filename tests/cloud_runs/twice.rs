@@ -7,22 +7,26 @@ use natgw::sandbox::vpc::{Effect, FaultKind, LedgerLine};
 /// Creations whose token the cloud still knew from the one before: one request, two effects. What it has forgotten, by age
 /// or by a fault, it does again: a late request may land after its token's lifetime.
 pub fn done_twice(lines: &[LedgerLine], lifetime_ms: u64) -> Vec<&str> {
-    let (mut done, mut forgotten): (BTreeMap<&str, u64>, BTreeSet<&str>) = Default::default();
+    let (mut known, mut forgetting): (BTreeMap<&str, u64>, BTreeSet<&str>) = Default::default();
     let mut twice = Vec::new();
     for line in lines {
         match line {
-            LedgerLine::Request(line) => {
-                let token = line.token.as_deref().filter(|token| done.contains_key(token));
-                forgotten.extend(token.filter(|_| line.fault == Some(FaultKind::ForgottenToken)));
+            // It is carried out as if its token had never been seen, and not remembered.
+            LedgerLine::Request(line) if line.fault == Some(FaultKind::ForgottenToken) => {
+                forgetting.insert(&line.request_id);
+                line.token.as_deref().map(|token| known.remove(token));
             }
             LedgerLine::Effect(line) if line.effect == Effect::Created => {
                 let token = line.token.as_deref().unwrap();
-                let known = done.insert(token, line.at_ms).is_some_and(|at_ms| line.at_ms < at_ms + lifetime_ms);
-                if !forgotten.remove(token) && known {
+                if known.get(token).is_some_and(|since_ms| line.at_ms < since_ms + lifetime_ms) {
                     twice.push(token);
                 }
+                known.insert(token, line.at_ms);
+                if line.request_id.as_deref().is_some_and(|request| forgetting.contains(request)) {
+                    known.remove(token);
+                }
             }
-            LedgerLine::Effect(_) => {}
+            LedgerLine::Request(_) | LedgerLine::Effect(_) => {}
         }
     }
     twice
